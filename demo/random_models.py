@@ -1,0 +1,130 @@
+"""Small random-weight models that ComfyUI's own loaders take for SD1.5 files.
+
+They show that the whole path works and they draw noise, not pictures. Run with ComfyUI on the path:
+``python -m demo.random_models MODELS_FOLDER``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+CHECKPOINT, GLIGEN, CONTROLNET, LORA = (
+    f"realcompo_random_{name}.safetensors" for name in ("sd15", "gligen", "controlnet", "lora")
+)
+UNET = {
+    "image_size": 32, "in_channels": 4, "model_channels": 320, "num_res_blocks": [1, 1, 1], "channel_mult": (1, 1, 1),
+    "transformer_depth": [1, 1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [1, 1, 1, 1, 1, 1],
+    "num_heads": 8, "context_dim": 768, "use_spatial_transformer": True, "dims": 2, "legacy": False,
+}  # fmt: skip
+TEXT_WIDTH, TEXT_LAYERS = 768, 12  # fixed by ComfyUI for SD1.5
+
+
+def random_weights(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
+    """Weights that keep activations near unit scale: norms 1, biases 0, the rest normal / sqrt(fan in)."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: _weight(name, shape, generator) for name, shape in shapes.items()}
+
+
+def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
+
+
+def unet_weights(seed: int) -> dict[str, Tensor]:
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    return random_weights(shapes_of(UNetModel(**UNET, out_channels=4, device="meta")), seed)
+
+
+def text_encoder_weights(seed: int) -> dict[str, Tensor]:
+    import comfy.ops
+    from comfy import sd1_clip
+    from comfy.clip_model import CLIPTextModel
+
+    config = json.loads((Path(sd1_clip.__file__).parent / "sd1_clip_config.json").read_text())
+    model = CLIPTextModel(config, torch.float32, "meta", comfy.ops.manual_cast)
+    shapes = {name: shape for name, shape in shapes_of(model).items() if not name.startswith("text_projection")}
+    return random_weights(shapes, seed)
+
+
+def vae_weights(seed: int) -> dict[str, Tensor]:
+    from comfy.taesd.taesd import TAESD
+
+    return random_weights(shapes_of(TAESD()), seed)
+
+
+def checkpoint(seed: int) -> dict[str, Tensor]:
+    """A whole checkpoint in fp16, in SD1.5's key layout."""
+    parts = {
+        "model.diffusion_model.": unet_weights(seed),
+        "cond_stage_model.transformer.": text_encoder_weights(seed + 1),
+        "first_stage_model.": vae_weights(seed + 2),
+    }
+    return {prefix + name: tensor.half() for prefix, part in parts.items() for name, tensor in part.items()}
+
+
+def gligen(seed: int) -> dict[str, Tensor]:
+    """Fusers for every transformer of the U-Net and a position network, in GLIGEN's key layout."""
+    from comfy.gligen import GatedSelfAttentionDense, PositionNet
+
+    width = UNET["model_channels"]
+    fuser = shapes_of(GatedSelfAttentionDense(width, TEXT_WIDTH, 8, width // 8))
+    blocks = sorted({name.split(".1.transformer_blocks")[0] for name in unet_weights(0) if ".attn2." in name})
+    names = {f"{block}.1.transformer_blocks.0.fuser.{name}": shape for block in blocks for name, shape in fuser.items()}
+    position = {f"position_net.{name}": shape for name, shape in shapes_of(PositionNet(TEXT_WIDTH, TEXT_WIDTH)).items()}
+    return random_weights(names | position, seed)
+
+
+def controlnet(seed: int) -> dict[str, Tensor]:
+    from comfy.cldm.cldm import ControlNet
+
+    config = {key: value for key, value in UNET.items() if key not in ("transformer_depth_output",)}
+    return random_weights(shapes_of(ControlNet(**config, hint_channels=3, device="meta")), seed)
+
+
+def lora(seed: int, rank: int = 4) -> dict[str, Tensor]:
+    """A LoRA on every cross-attention value and output of the U-Net, in kohya's key layout."""
+    generator, out = torch.Generator().manual_seed(seed), {}
+    for name, weight in unet_weights(0).items():
+        if ".attn2.to_v.weight" in name or ".attn2.to_out.0.weight" in name:
+            key = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+            out[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], rank, generator=generator)
+            out[f"{key}.lora_down.weight"] = torch.randn(rank, weight.shape[1], generator=generator) * 0.1
+            out[f"{key}.alpha"] = torch.tensor(float(rank))
+    return out
+
+
+def write(models: Path) -> None:
+    """Put every file that is not there yet into ComfyUI's models folder."""
+    makers = {
+        models / "checkpoints" / CHECKPOINT: checkpoint,
+        models / "gligen" / GLIGEN: gligen,
+        models / "controlnet" / CONTROLNET: controlnet,
+        models / "loras" / LORA: lora,
+    }
+    for seed, (path, make) in enumerate(makers.items()):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: tensor.contiguous() for name, tensor in make(10 * seed).items()}, f"{path}.part")
+            Path(f"{path}.part").rename(path)
+
+
+def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if name.endswith("position_ids"):
+        return torch.arange(shape[-1]).expand(shape)
+    if name.endswith(("alpha_attn", "alpha_dense")):  # GLIGEN's gates, closed at 0
+        return torch.full(shape, 0.5)
+    if len(shape) < 2:
+        return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+    fan_in = shape[1:].numel()
+    return torch.randn(shape, generator=generator) * (0.02 if "embedding" in name else fan_in**-0.5)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,20 @@
+"""The pack's nodes."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import attention, conditioning, layout, preview, sampling
+
+NODES: list[type[io.ComfyNode]] = [
+    *layout.NODES,
+    *conditioning.NODES,
+    *attention.NODES,
+    *sampling.NODES,
+    *preview.NODES,
+]
+
+
+class RealCompoExtension(ComfyExtension):
+    """What ComfyUI loads."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,82 @@
+"""A prompt and a layout -> conditionings for both branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import node_helpers
+from comfy_api.latest import io
+
+from ..realcompo_core.errors import InputError
+from ..realcompo_core.grounding import Grounding
+from ..realcompo_core.layout import Layout as LayoutValue
+from ..realcompo_core.tokens import describe, words_of
+from .host.capture import OPTION
+from .host.gligen import gligen_option
+from .host.tokenizer import tokenizer_of
+from .types import CATEGORY, Layout, Node
+
+
+class RealCompoLayoutConditioning(Node):
+    """Encodes a prompt and ties the layout to its words."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoLayoutConditioning",
+            display_name="RealCompo Layout Conditioning",
+            category=CATEGORY,
+            description="Encode a prompt and tie each object's phrase to its region.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the model that gets this conditioning."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The prompt. It must contain the layout's phrases; weights and embeddings work as usual.",
+                ),
+                Layout.Input("layout", tooltip="The objects and their regions."),
+                io.Gligen.Input(
+                    "gligen",
+                    optional=True,
+                    tooltip="A GLIGEN box model (SD1.x): the spatial conditioning then holds the boxes.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(id="text_positive", display_name="text", tooltip="For the text branch."),
+                io.Conditioning.Output(
+                    id="spatial_positive",
+                    display_name="spatial",
+                    tooltip="For the spatial branch: with the GLIGEN boxes, or for a ControlNet to be applied to.",
+                ),
+                io.String.Output(
+                    id="tokens", display_name="tokens", tooltip="Which tokens of the prompt each phrase matched."
+                ),
+            ],
+        )
+
+    @classmethod
+    def run(cls, clip: Any, text: str, layout: LayoutValue, gligen: Any = None) -> io.NodeOutput:
+        if clip is None:
+            fix = "Use a checkpoint that contains a text encoder, or a CLIP loader."
+            raise InputError("clip", "a text encoder", "none", fix)
+        grounding = Grounding.of(layout, text, tokenizer_of(clip))
+        conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        spatial = {OPTION: grounding}
+        if gligen is not None:
+            spatial["gligen"] = gligen_option(gligen, clip, layout)
+        return io.NodeOutput(
+            node_helpers.conditioning_set_values(conditioning, {OPTION: grounding}),
+            node_helpers.conditioning_set_values(conditioning, spatial),
+            matched(grounding, text, clip),
+        )
+
+
+def matched(grounding: Grounding, text: str, clip: Any) -> str:
+    """A line per object with the words that its phrase matched."""
+    words = words_of(tokenizer_of(clip)(text))
+    pairs = zip(grounding.layout.entities, grounding.tokens, strict=True)
+    return "\n".join(f"{e.phrase}: {describe([w for w in words if set(w.positions) & set(t)])}" for e, t in pairs)
+
+
+NODES = [RealCompoLayoutConditioning]

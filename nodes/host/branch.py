@@ -1,0 +1,180 @@
+"""One model of the two: its conditionings, its own options, its predictions and its attention."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.patcher_extension
+import comfy.sampler_helpers
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...realcompo_core.balancer import BalancerSettings
+from ...realcompo_core.errors import InputError
+from ...realcompo_core.losses import region_loss
+from ...realcompo_core.trace import Reading
+from .capture import Capture, attention_blocks, choose_blocks, watch
+from .gradients import differentiable, differentiable_options, recomputed
+
+# Half precision loses the small gradients of the loss; a power of two is exact to undo.
+HALF_LOSS_SCALE = 2.0**12
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one branch predicts at one latent: ``cond`` and ``uncond`` denoised [B, C, H, W].
+
+    ``uncond`` is zero where guidance (cfg 1) does not need it.
+    """
+
+    cond: Tensor
+    uncond: Tensor
+
+    def guided(self, cfg: float) -> Tensor:
+        """Plain classifier-free guidance of the two."""
+        return self.uncond + (self.cond - self.uncond) * cfg
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What one branch's attention asks for: the loss gradient [B, C, H, W] and what was read."""
+
+    gradient: Tensor
+    readings: tuple[Reading, ...]
+
+
+class Branch:
+    """A model inside a stock run: the guider that prepared it, and the options it was prepared with."""
+
+    def __init__(self, name: str, guider: comfy.samplers.CFGGuider, rows: Counter[str]) -> None:
+        self.name, self.guider, self.rows = name, guider, rows
+        self.options: dict = {}
+
+    @property
+    def model(self) -> Any:
+        return self.guider.inner_model
+
+    @property
+    def positive(self) -> list[dict]:
+        return self.guider.conds["positive"]
+
+    def predict(self, latent: Tensor, sigma: Tensor, options: dict, *, uncond: bool) -> Prediction:
+        """Both conditionings at a latent, with the branch's own options, as the stock sampler does."""
+        conds = [self.positive, self.guider.conds.get("negative") if uncond else None]
+        options = self._counted(options, self.name)
+        with self._current():
+            custom = options.get("sampler_calc_cond_batch_function")
+            args = {"conds": conds, "input": latent, "sigma": sigma, "model": self.model, "model_options": options}
+            out = custom(args) if custom else comfy.samplers.calc_cond_batch(self.model, conds, latent, sigma, options)
+            for function in options.get("sampler_pre_cfg_function", []):
+                out = function(args | {"conds_out": out, "cond_scale": self.guider.cfg, "timestep": sigma})
+        self._check(out, sigma)
+        return Prediction(out[0], out[1])
+
+    def pull(self, latent: Tensor, sigma: Tensor, settings: BalancerSettings, *, gradient: bool) -> Pull:
+        """RealCompo eq. 6 and its gradient at a latent, positive conditioning only, by an early-exit pass."""
+        size = tuple(latent.shape[-2:])
+        blocks = choose_blocks(attention_blocks(self.model), settings.downsample, settings.layers, size)
+        capture = Capture(watch(self.positive, size), blocks)
+        options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} attention")
+        with self._current():
+            if not gradient:
+                comfy.samplers.calc_cond_batch(self.model, [self.positive], latent, sigma, options)
+                return Pull(torch.zeros_like(latent), readings_of(capture))
+            return self._differentiate(capture, latent, sigma, differentiable_options(options), settings.checkpointing)
+
+    def _differentiate(
+        self, capture: Capture, latent: Tensor, sigma: Tensor, options: dict, checkpointing: bool
+    ) -> Pull:
+        with differentiable(self._modules()), _checkpointed(self.model, capture, checkpointing):
+            leaf = latent.clone().requires_grad_()
+            comfy.samplers.calc_cond_batch(self.model, [self.positive], leaf, sigma.clone(), options)
+            maps = capture.pooled()
+            if not maps:  # no conditioning with a layout is active at this sigma
+                return Pull(torch.zeros_like(latent), ())
+            loss = sum(region_loss(attention, objects.regions).sum() for objects, attention in maps)
+            scale = HALF_LOSS_SCALE if self.model.get_dtype() == torch.float16 else 1.0
+            (gradient,) = torch.autograd.grad(loss * scale, leaf)
+            return Pull(gradient / scale, readings_of(capture))
+
+    def _modules(self) -> list[nn.Module]:
+        """Every module that the positive conditioning runs through."""
+        patchers = [self.guider.model_patcher, *self.guider.loaded_models]
+        modules = [patcher.model for patcher in patchers if isinstance(getattr(patcher, "model", None), nn.Module)]
+        return list({id(module): module for module in modules}.values())
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """Two branches may share a module, which knows only one current patcher."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        before, self.model.current_patcher = self.model.current_patcher, self.guider.model_patcher
+        try:
+            yield
+        finally:
+            self.model.current_patcher = before
+
+    def _counted(self, options: dict, name: str) -> dict:
+        """A copy of the options that counts evaluated rows under a name."""
+
+        def count(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            self.rows[name] += x.shape[0]
+            return executor(x, *args, **kwargs)
+
+        kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+        options = comfy.model_patcher.create_model_options_clone(options)
+        comfy.patcher_extension.add_wrapper_with_key(kind, "realcompo_rows", count, options, True)
+        return options
+
+    def _check(self, out: list[Tensor], sigma: Tensor) -> None:
+        if not all(torch.isfinite(prediction).all() for prediction in out):
+            got = f"NaN or infinity at sigma {float(sigma.max()):.3g}"
+            fix = "Try fp32 or bf16 weights for that model, a lower cfg, or the attention upcast option."
+            raise InputError(f"{self.name} model", "finite predictions", got, fix)
+
+
+class Nested:
+    """A stand-in for a sampler: the stock run that calls it has a model ready, and holds it while ``body`` runs."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+        self.result: Tensor | None = None
+
+    def sample(self, guider: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor, *_: Any) -> Tensor:
+        self.result = self.body(extra_args["model_options"])
+        return noise
+
+    def max_denoise(self, *_: Any) -> bool:
+        return False
+
+
+def check_patcher(name: str, patcher: ModelPatcher) -> None:
+    """Raise :class:`InputError`, before anything is loaded, for a model whose attention can't be read."""
+    try:
+        attention_blocks(patcher.model)
+    except InputError as error:
+        error.field = f"{name} model"
+        raise
+
+
+def readings_of(capture: Capture) -> tuple[Reading, ...]:
+    """What a capture has seen, for the trace."""
+    return tuple(
+        Reading(a.detach().float().cpu(), o.regions.float().cpu(), region_loss(a, o.regions).detach().cpu(), o.phrases)
+        for o, a in capture.pooled()
+    )
+
+
+@contextmanager
+def _checkpointed(model: Any, capture: Capture, on: bool) -> Iterator[None]:
+    if not on:
+        yield
+        return
+    with recomputed(model.diffusion_model, [block.layer for block in capture.blocks]):
+        yield

@@ -1,0 +1,215 @@
+"""Reading cross-attention: attn2 replace patches on chosen blocks, and an early exit after the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
+from torch import Tensor, nn
+
+from ...realcompo_core.attention import Layers, pool, token_probabilities
+from ...realcompo_core.errors import InputError
+from ...realcompo_core.grounding import Grounding, Objects
+from ...realcompo_core.layout import resample
+
+OPTION = "realcompo"  # key of the Grounding in a conditioning's options
+TARGET_CELLS = 16 * 16  # the papers read attention at 16x16
+PAPERS_FACTOR = 4  # which is latent/4 at 512 pixels
+KINDS = {
+    Layers.ALL: ("input", "middle", "output"),
+    Layers.DOWN: ("input",),
+    Layers.MIDDLE: ("middle",),
+    Layers.UP: ("output",),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer block: ``key`` is (input|middle|output, number, depth); ``factor`` its downsampling."""
+
+    key: tuple[str, int, int]
+    factor: int
+    layer: nn.Module
+
+
+def attention_blocks(model: Any) -> list[Block]:
+    """Cross-attention blocks of a model in execution order; raises for a family that has none to read."""
+    unet = getattr(model, "diffusion_model", None)
+    unet = getattr(unet, "_orig_mod", unet)
+    if not isinstance(unet, UNetModel):
+        fix = "Use a Stable Diffusion 1.x, 2.x or SDXL model in both branches."
+        raise InputError("model", "a U-Net with cross-attention", f"{type(model).__name__}", fix)
+    blocks, factor = [], 1
+    for kind, modules in (("input", unet.input_blocks), ("middle", [unet.middle_block]), ("output", unet.output_blocks)):
+        for number, layers in enumerate(modules):
+            for layer in layers or ():
+                factor = _rescaled(factor, layer)
+                blocks += _blocks_of(layer, kind, number, factor)
+    return blocks
+
+
+def choose_blocks(blocks: list[Block], downsample: int, layers: Layers, latent: tuple[int, int]) -> list[Block]:
+    """Blocks at one downsample factor. 0 takes latent/4 where the model attends there, else the factor
+    whose maps come closest to 16x16 for this ``latent`` (height, width in cells)."""
+    blocks = [block for block in blocks if block.key[0] in KINDS[layers]]
+    factors = sorted({block.factor for block in blocks})
+    if not factors or (downsample and downsample not in factors):
+        fix = "Choose one of them, or 0 for automatic, or other layers."
+        raise InputError("downsample", f"one of these layers' factors {factors}", str(downsample), fix)
+    if not downsample:
+        cells = {f: latent[0] * latent[1] / f**2 for f in factors}
+        nearest = min(factors, key=lambda f: abs(torch.tensor(cells[f] / TARGET_CELLS).log().item()))
+        downsample = PAPERS_FACTOR if PAPERS_FACTOR in factors else nearest
+    return [block for block in blocks if block.factor == downsample]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is read of one conditioning: its objects, with regions in latent cells of its area, and the
+    number of ``rows`` of its text, which a batch with a longer text repeats."""
+
+    objects: Objects
+    rows: int
+
+
+def grounded(conds: list[dict]) -> list[dict]:
+    """The conditionings, as processed for a run, that carry a layout."""
+    return [cond for cond in conds if isinstance(cond.get(OPTION), Grounding)]
+
+
+def watch(conds: list[dict], latent: tuple[int, int]) -> dict[UUID, Watched]:
+    """What to read of the conditionings that carry a layout, for a latent of (height, width) cells."""
+    rows = [cond["model_conds"]["c_crossattn"].cond.shape[1] for cond in grounded(conds)]
+    pairs = zip(grounded(conds), rows, strict=True)
+    return {cond["uuid"]: Watched(_objects_of(cond, latent), count) for cond, count in pairs}
+
+
+class Capture:
+    """Collects attention of the objects of some conditionings while a model runs.
+
+    ``watched`` maps the host's id of a conditioning to what is read of it. ``maps`` fills with lists
+    of [B, objects, h, w], one per block run.
+    """
+
+    def __init__(self, watched: Mapping[UUID, Watched], blocks: list[Block]) -> None:
+        self.watched, self.blocks = watched, blocks
+        self.maps: dict[UUID, list[Tensor]] = {}
+
+    def __deepcopy__(self, memo: dict) -> Capture:
+        return self  # hosts deep-copy model options; the maps must still arrive here
+
+    def record(self, q: Tensor, k: Tensor, options: Mapping[str, Any]) -> None:
+        """Keep the maps of every watched conditioning in this batch; ``q`` and ``k`` as projected."""
+        height, width = options["activations_shape"][-2:]
+        uuids = options["uuids"]
+        for uuid, q_rows, k_rows in zip(uuids, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True):
+            if uuid in self.watched:
+                found = token_probabilities(q_rows, k_rows, options["n_heads"], self.watched[uuid].objects.tokens)
+                repeats = k.shape[1] // self.watched[uuid].rows
+                self.maps.setdefault(uuid, []).append(repeats * found.unflatten(-1, (height, width)))
+
+    def pooled(self) -> list[tuple[Objects, Tensor]]:
+        """For each conditioning that ran: its objects, with regions in attention cells, and [B, objects, h, w]."""
+        return [(self._at(self.watched[uuid].objects, maps[0]), pool(maps)) for uuid, maps in self.maps.items()]
+
+    def install(self, model_options: dict, *, early_exit: bool) -> dict:
+        """A copy of ``model_options`` whose chosen blocks report here; with ``early_exit`` the model
+        stops after the last of them and predicts zeros."""
+        options = comfy.model_patcher.create_model_options_clone(model_options)
+        for block in self.blocks:
+            last = early_exit and block is self.blocks[-1]
+            _wrap_attention(options, block.key, self.record, last)
+        if early_exit:
+            kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+            comfy.patcher_extension.add_wrapper_with_key(kind, "realcompo_exit", _until_exit, options, True)
+        return options
+
+    @staticmethod
+    def _at(objects: Objects, like: Tensor) -> Objects:
+        regions = resample(objects.regions.to(like), *like.shape[-2:])
+        return Objects(objects.phrases, objects.tokens, regions)
+
+
+def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:
+    """A conditioning's objects with regions [objects, h, w] in latent cells, cut to its area if it has one."""
+    objects = cond[OPTION].objects(*latent)
+    if cond.get("area") is None:
+        return objects
+    height, width, y, x = cond["area"]
+    return Objects(objects.phrases, objects.tokens, objects.regions[:, y : y + height, x : x + width])
+
+
+class AttentionPatch:
+    """An attn2 replacement that computes attention as before, and reports queries and keys.
+
+    Whoever held the block before (IPAdapter and others) still computes it; ``add`` and ``to`` are
+    the interface that such patches expect of an occupant.
+    """
+
+    def __init__(self, report: Callable, occupant: Callable | None, last: bool = False) -> None:
+        self.report, self.occupant, self.last = report, occupant, last
+        self.added: list[tuple[Callable, dict]] = []
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
+        self.report(q, k, options)
+        if self.last:
+            raise _Exit
+        if self.occupant is not None:
+            return self.occupant(q, k, v, options)
+        out = optimized_attention(
+            q, k, v, options["n_heads"], attn_precision=options["attn_precision"], transformer_options=options
+        )
+        return sum((callback(out, q, k, v, options, **kwargs) for callback, kwargs in self.added), out)
+
+    def add(self, callback: Callable, **kwargs: Any) -> None:
+        """Let another pack add its attention to this block's, as IPAdapter does with its own kind."""
+        if hasattr(self.occupant, "add"):
+            self.occupant.add(callback, **kwargs)
+        else:
+            self.added.append((callback, kwargs))
+
+    def to(self, target: Any) -> AttentionPatch:
+        """Move what the occupant holds; this patch has no weights."""
+        if hasattr(self.occupant, "to"):
+            self.occupant = self.occupant.to(target)
+        return self
+
+
+class _Exit(Exception):
+    """The last captured block is done."""
+
+
+def _until_exit(executor: Callable, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    try:
+        return executor(x, *args, **kwargs)
+    except _Exit:
+        return torch.zeros_like(x)
+
+
+def _wrap_attention(options: dict, key: tuple[str, int, int], report: Callable, last: bool) -> None:
+    replaced = options.setdefault("transformer_options", {}).setdefault("patches_replace", {}).setdefault("attn2", {})
+    replaced[key] = AttentionPatch(report, replaced.get(key, replaced.get(key[:2])), last)
+
+
+def _rescaled(factor: int, layer: nn.Module) -> int:
+    if isinstance(layer, Downsample):
+        return factor * 2
+    if isinstance(layer, Upsample):
+        return factor // 2
+    if isinstance(layer, ResBlock) and layer.updown:
+        return factor * 2 if isinstance(layer.h_upd, Downsample) else factor // 2
+    return factor
+
+
+def _blocks_of(layer: nn.Module, kind: str, number: int, factor: int) -> list[Block]:
+    if type(layer) is not SpatialTransformer:
+        return []
+    inner = enumerate(layer.transformer_blocks)
+    return [Block((kind, number, depth), factor, layer) for depth, b in inner if b.attn2 is not None]

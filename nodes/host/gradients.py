@@ -1,0 +1,130 @@
+"""Backprop through models that ComfyUI loaded for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer, attention_pytorch
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+@contextmanager
+def differentiable(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Leave inference mode and make the modules usable in autograd, without a copy; undone at exit."""
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(borrowed(module))
+            stack.enter_context(differentiable_attention(module))
+        yield
+
+
+@contextmanager
+def borrowed(module: nn.Module) -> Iterator[None]:
+    """Swap every weight for an alias of the same storage that autograd accepts and never trains.
+
+    Inference tensors cannot be saved for backward; an alias can, and costs no memory. The
+    originals come back whatever happens inside.
+    """
+    lent: list[tuple[dict, str, Tensor]] = []
+    try:
+        for owner in module.modules():
+            for tensors in (owner._parameters, owner._buffers):
+                for name, tensor in tensors.items():
+                    if _needs_alias(tensor):
+                        lent.append((tensors, name, tensor))
+                        tensors[name] = _alias(tensor)
+        yield
+    finally:
+        for tensors, name, tensor in lent:
+            tensors[name] = tensor
+
+
+@contextmanager
+def differentiable_attention(module: nn.Module) -> Iterator[None]:
+    """Make attention layers that are called without transformer options use PyTorch's SDPA.
+
+    The memory-saving backends have no backward; GLIGEN and ControlNet never see the override in
+    the options.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, CrossAttention)]
+    hooks = [layer.register_forward_pre_hook(_with_override, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def differentiable_options(options: dict) -> dict:
+    """Change model options (a copy of one's own) so that a backward pass is possible."""
+    transformer = options.setdefault("transformer_options", {})
+    transformer["optimized_attention_override"] = attention_override(transformer.get("optimized_attention_override"))
+    patches = transformer.setdefault("patches", {})
+    # ControlNet adds its residuals in place, also to tensors that the next block has saved.
+    patches["input_block_patch_after_skip"] = [*patches.get("input_block_patch_after_skip", []), _cloned]
+    return options
+
+
+def attention_override(existing: Callable | None) -> Callable:
+    """PyTorch's SDPA instead of the host's choice, offered to an override that is already there."""
+    if existing is None:
+        return lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)
+    return lambda _, *args, **kwargs: existing(attention_pytorch, *args, **kwargs)
+
+
+@contextmanager
+def recomputed(module: nn.Module, keep: Iterable[nn.Module]) -> Iterator[None]:
+    """Recompute the activations of all layers but ``keep`` in the backward pass instead of storing them."""
+    kept = {id(layer) for layer in keep}
+    kinds = (ResBlock, SpatialTransformer)
+    layers = [layer for layer in module.modules() if isinstance(layer, kinds) and id(layer) not in kept]
+    for layer in layers:
+        layer.forward = _recomputed_forward(layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _recomputed_forward(forward: Callable) -> Callable:
+    def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        # Options are mutated as the model goes: the second run must see them as the first did.
+        def again(x: Tensor) -> Tensor:
+            return forward(x, *_snapshot(frozen), **kwargs)
+
+        frozen = _snapshot(args)
+        return checkpoint(again, x, use_reentrant=False, preserve_rng_state=False)
+
+    return run
+
+
+def _snapshot(args: tuple) -> tuple:
+    return tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
+
+
+def _needs_alias(tensor: Tensor | None) -> bool:
+    plain = type(tensor) in (Tensor, nn.Parameter)
+    return plain and (tensor.is_inference() or tensor.requires_grad)
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+
+
+def _with_override(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    options = kwargs.get("transformer_options") or {}
+    if "optimized_attention_override" not in options:
+        kwargs = kwargs | {"transformer_options": options | {"optimized_attention_override": attention_override(None)}}
+    return args, kwargs
+
+
+def _cloned(h: Tensor, options: dict) -> Tensor:
+    return h.clone()

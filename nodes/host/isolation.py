@@ -1,0 +1,41 @@
+"""Two branches from one loaded checkpoint: when they may share its module, and a copy when they may not."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import comfy.model_management
+from comfy.model_patcher import ModelPatcher
+
+
+def may_share(one: ModelPatcher, other: ModelPatcher, hooked: bool) -> bool:
+    """Whether two patchers of one module want the same weights in it.
+
+    ``hooked``: weight hooks on the conditionings change weights while sampling, for one branch only.
+    """
+    same_weights = one.patches_uuid == other.patches_uuid or not (one.patches or other.patches)
+    same_objects = one.object_patches == other.object_patches
+    same_wrappers = one.weight_wrapper_patches == other.weight_wrapper_patches
+    injected = bool(one.injections or other.injections)
+    return same_weights and same_objects and same_wrappers and not injected and not hooked
+
+
+def own_copy(patcher: ModelPatcher) -> ModelPatcher:
+    """A clone of the patcher around its own deep copy of the module, in its unpatched state."""
+    megabytes = patcher.model_size() / 2**20
+    logging.info("RealCompo: both branches use one checkpoint with different patches; copying it (%.0f MB)", megabytes)
+    _unload(patcher)
+    clone = patcher.clone()
+    clone.model, clone.parent = copy.deepcopy(patcher.model), None
+    clone.backup, clone.object_patches_backup, clone.hook_backup = {}, {}, {}
+    clone.pinned = set()
+    return clone
+
+
+def _unload(patcher: ModelPatcher) -> None:
+    """Put the module's original weights back, wherever a clone of the patcher had it loaded."""
+    loaded = comfy.model_management.current_loaded_models
+    for index in reversed(range(len(loaded))):
+        if loaded[index].model is not None and patcher.is_clone(loaded[index].model):
+            loaded.pop(index).model_unload()

@@ -1,0 +1,260 @@
+"""Sampling with two branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy_api.latest import io
+
+from ..realcompo_core.attention import Layers
+from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe
+from ..realcompo_core.trace import Trace as TraceValue
+from .attention import DOWNSAMPLE, LAYERS
+from .host.guider import BranchInputs, RealCompoGuider
+from .types import CATEGORY, Balancer, Node, Trace
+
+DEFAULTS = BalancerSettings()
+
+
+class RealCompoBalancer(Node):
+    """How the two branches are balanced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoBalancer",
+            display_name="RealCompo Balancer",
+            category=CATEGORY,
+            description="How the text branch and the spatial branch are balanced.",
+            inputs=[
+                io.Combo.Input(
+                    "mode",
+                    options=[mode.value for mode in Mode],
+                    default=DEFAULTS.mode.value,
+                    tooltip="dynamic follows the objects' attention; fixed keeps one weight; the others use one branch.",
+                ),
+                io.Combo.Input(
+                    "recipe",
+                    options=[recipe.value for recipe in Recipe],
+                    default=DEFAULTS.recipe.value,
+                    tooltip="balanced is this pack's own; paper and official follow the paper and its released code.",
+                ),
+                io.Float.Input(
+                    "text_weight",
+                    default=DEFAULTS.text_weight,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Mode fixed only: the text branch's share, 0 to 1. More looks better, less places better.",
+                ),
+                io.Float.Input(
+                    "warmup",
+                    default=DEFAULTS.warmup,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="First share of the steps, done by the spatial branch alone. More places better; "
+                    "0 for stylised models.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=DEFAULTS.every,
+                    min=1,
+                    max=10000,
+                    tooltip="Balance at every n-th step after warm-up. 2 is faster and almost as good.",
+                ),
+                io.Float.Input(
+                    "step_scale",
+                    default=DEFAULTS.step_scale,
+                    min=0.0,
+                    max=1e6,
+                    step=0.1,
+                    tooltip="Factor on the recipe's step: how strongly the balance follows attention.",
+                ),
+                io.Float.Input(
+                    "limit",
+                    default=DEFAULTS.limit,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="Recipe balanced only: bound of the balance, in logits. 4 means at most 98% of one branch.",
+                ),
+                io.Float.Input(
+                    "prior",
+                    default=DEFAULTS.prior,
+                    min=0.0,
+                    max=100.0,
+                    step=0.5,
+                    tooltip="Recipe balanced only: how strongly the start prefers the spatial branch inside boxes and "
+                    "the text branch outside, in logits. 0 starts half and half.",
+                ),
+                io.Int.Input("downsample", default=DEFAULTS.downsample, min=0, max=64, tooltip=DOWNSAMPLE),
+                io.Combo.Input(
+                    "layers", options=[x.value for x in Layers], default=DEFAULTS.layers.value, tooltip=LAYERS
+                ),
+                io.Boolean.Input(
+                    "checkpointing",
+                    default=DEFAULTS.checkpointing,
+                    tooltip="Less memory for the balance's gradient, for more time. The image stays the same.",
+                ),
+            ],
+            outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],
+        )
+
+    @classmethod
+    def run(cls, mode: str, recipe: str, layers: str, **numbers: Any) -> io.NodeOutput:
+        settings = BalancerSettings(recipe=Recipe(recipe), mode=Mode(mode), layers=Layers(layers), **numbers)
+        return io.NodeOutput(settings)
+
+
+def branch_inputs() -> list[io.Input]:
+    """The inputs that every RealCompo sampler has for its two branches."""
+    return [
+        io.Model.Input("model", tooltip="The text branch: the model whose look you want."),
+        io.Conditioning.Input("positive", tooltip="The prompt for the text branch, with the layout."),
+        io.Conditioning.Input("negative", tooltip="What to avoid, for the text branch."),
+        io.Conditioning.Input(
+            "spatial_positive",
+            tooltip="The prompt for the spatial branch, with the layout and its GLIGEN boxes or ControlNet.",
+        ),
+        io.Model.Input(
+            "spatial_model",
+            optional=True,
+            tooltip="The spatial branch: the model that places well. Left empty, the text branch's model.",
+        ),
+        io.Conditioning.Input(
+            "spatial_negative",
+            optional=True,
+            tooltip="What to avoid, for the spatial branch. Left empty, the text branch's.",
+        ),
+        Balancer.Input("balancer", optional=True, tooltip="From RealCompo Balancer. Left empty, its defaults."),
+    ]
+
+
+def make_guider(
+    node: type[Node], trace: TraceValue, model: Any, positive: list, negative: list, spatial_positive: list, cfg: float,
+    spatial_model: Any = None, spatial_negative: list | None = None, balancer: BalancerSettings | None = None,
+) -> RealCompoGuider:  # fmt: skip
+    """A guider from what :func:`branch_inputs` declares, with its defaults for what is left empty."""
+    text = BranchInputs(model, positive, negative)
+    spatial = BranchInputs(spatial_model or model, spatial_positive, negative if spatial_negative is None else spatial_negative)
+    return RealCompoGuider(text, spatial, cfg, balancer or BalancerSettings(), trace, node.define_schema().display_name)
+
+
+CFG = "How closely the prompt is followed, on the blended prediction. 1 leaves the negative prompts out."
+TRACE = "What happened, step by step: for RealCompo Trace Preview."
+
+
+class RealCompoGuiderNode(Node):
+    """Two branches as a guider for SamplerCustomAdvanced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoGuider",
+            display_name="RealCompo Guider",
+            category=CATEGORY,
+            description="Two balanced branches as a guider, for SamplerCustomAdvanced and any sampler and sigmas.",
+            inputs=[
+                *branch_inputs()[:4],
+                io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=CFG),
+                *branch_inputs()[4:],
+            ],
+            outputs=[
+                io.Guider.Output(id="guider", display_name="guider", tooltip="For SamplerCustomAdvanced."),
+                Trace.Output(id="trace", display_name="trace", tooltip=TRACE),
+            ],
+        )
+
+    @classmethod
+    def run(cls, **inputs: Any) -> io.NodeOutput:
+        trace = TraceValue()
+        return io.NodeOutput(make_guider(cls, trace, **inputs), trace)
+
+
+class RealCompoKSampler(Node):
+    """The stock KSampler with two branches."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        samplers, schedulers = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
+        return io.Schema(
+            node_id="RealCompoKSampler",
+            display_name="RealCompo KSampler",
+            category=CATEGORY,
+            description="Sample with a realistic and a spatial model at once, balanced pixel by pixel.",
+            inputs=[
+                *branch_inputs()[:4],
+                io.Latent.Input("latent_image", tooltip="The latent to start from."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The random seed: the same seed gives the same image.",
+                ),
+                io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps."),
+                io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=CFG),
+                io.Combo.Input("sampler_name", options=samplers, default="ddim", tooltip="The sampling algorithm."),
+                io.Combo.Input("scheduler", options=schedulers, default="normal", tooltip="How noise is taken away."),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of noise that is put on the latent: below 1 the image's structure stays.",
+                ),
+                *branch_inputs()[4:],
+            ],
+            outputs=[
+                io.Latent.Output(id="latent", display_name="latent", tooltip="The denoised latent."),
+                Trace.Output(id="trace", display_name="trace", tooltip=TRACE),
+            ],
+        )
+
+    @classmethod
+    def run(
+        cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float, **inputs: Any
+    ) -> io.NodeOutput:
+        trace = TraceValue()
+        guider = make_guider(cls, trace, **inputs)
+        with _untouched_rng(guider.model_patcher.load_device):
+            latent = _ksample(guider, latent_image, seed, steps, sampler_name, scheduler, denoise)
+        return io.NodeOutput(latent, trace)
+
+
+def _ksample(
+    guider: RealCompoGuider, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float
+) -> dict:
+    """Step for step what the stock KSampler does, with our guider in place of the stock one."""
+    patcher = guider.model_patcher
+    samples = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    stock = comfy.samplers.KSampler(patcher, steps, patcher.load_device, sampler_name, scheduler, denoise)
+    samples = guider.sample(
+        noise,
+        samples,
+        comfy.samplers.sampler_object(sampler_name),
+        stock.sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(patcher, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return latent | {"samples": samples.to(comfy.model_management.intermediate_device())}
+
+
+def _untouched_rng(device: torch.device) -> Any:
+    """The host draws noise from torch's global generator; give it back as it was."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+NODES = [RealCompoBalancer, RealCompoGuiderNode, RealCompoKSampler]

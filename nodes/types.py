@@ -1,0 +1,29 @@
+"""The pack's own socket types, declared once, and what all its nodes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..realcompo_core.errors import naming
+
+CATEGORY = "RealCompo"
+
+Layout = io.Custom("REALCOMPO_LAYOUT")
+Balancer = io.Custom("REALCOMPO_BALANCER")
+Trace = io.Custom("REALCOMPO_TRACE")
+AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
+
+
+class Node(io.ComfyNode):
+    """A node whose input errors name it: subclasses define ``run`` in place of ``execute``."""
+
+    @classmethod
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        with naming(cls.define_schema().display_name):
+            return cls.run(**inputs)
+
+    @classmethod
+    def run(cls, **inputs: Any) -> io.NodeOutput:
+        raise NotImplementedError

@@ -1,0 +1,49 @@
+"""Cross-attention maps: from queries and keys to the probability of chosen tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from enum import Enum
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+
+class Layers(str, Enum):
+    """Which cross-attention layers are read, of those at one downsample factor."""
+
+    ALL = "all"
+    DOWN = "down"
+    MIDDLE = "middle"
+    UP = "up"
+
+
+def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[Sequence[int]]) -> Tensor:
+    """Attention of each object's tokens, the mean over its tokens and over heads (RealCompo eq. 6, A_kb).
+
+    ``q`` [B, pixels, heads*d] and ``k`` [B, tokens, heads*d] as projected; ``tokens`` holds the
+    token positions of each object. Rows are softmaxed over all text tokens, in at least fp32.
+    Returns [B, objects, pixels], values 0..1.
+    """
+    q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
+    q, k = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k))
+    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    normaliser = logits.logsumexp(dim=-1)
+    maps = [(logits[..., list(t)] - normaliser[..., None]).exp().mean(dim=(1, 3)) for t in tokens]
+    return torch.stack(maps, dim=1)
+
+
+def pool(maps: Sequence[Tensor]) -> Tensor:
+    """Mean over layers of equal-sized maps [B, objects, H, W]."""
+    return torch.stack(list(maps)).mean(dim=0)
+
+
+def share_inside(attention: Tensor, regions: Tensor) -> Tensor:
+    """Share of each object's attention that lies in its region.
+
+    ``attention`` [B, objects, H, W], ``regions`` [objects, H, W]; returns [B, objects], 0..1, NaN
+    where an object has no attention at all.
+    """
+    return (attention * regions).sum(dim=(-2, -1)) / attention.sum(dim=(-2, -1))

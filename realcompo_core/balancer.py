@@ -1,0 +1,199 @@
+"""The dynamic balancer: one logit per pixel decides how two predictions are blended.
+
+Only the difference of the paper's two coefficient maps matters, because their gradients are exact
+negatives of each other: ``balance = coef_text - coef_spatial`` and ``w_text = sigmoid(balance)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attention import Layers
+from .errors import InputError
+
+
+class Mode(str, Enum):
+    """What decides the blend: an ablation is a mode, not other code."""
+
+    DYNAMIC = "dynamic"
+    FIXED = "fixed"
+    TEXT_ONLY = "text only"
+    SPATIAL_ONLY = "spatial only"
+
+
+class Recipe(str, Enum):
+    """Named sets of :class:`Rules`.
+
+    PAPER follows Algorithm 1 as printed. OFFICIAL follows the authors' released code where it
+    differs. BALANCED is this pack's own and the default.
+    """
+
+    BALANCED = "balanced"
+    PAPER = "paper"
+    OFFICIAL = "official"
+
+
+class Start(str, Enum):
+    """The balance before the first update."""
+
+    EQUAL = "equal"  # half and half: both of the paper's maps are the same draw
+    RANDOM = "random"  # two independent normal draws
+    PRIOR = "prior"  # spatial stronger inside the regions, text outside
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What tells the recipes apart."""
+
+    start: Start
+    normalised: bool  # gradient to rms 1 and smooth at the attention's scale, step in logits, bounded
+    step: float  # logits if normalised; else the factor on the raw gradient at the first step
+    text_gradient: bool  # the text branch's loss has a gradient
+    update_in_warmup: bool  # balance, and so evaluate both branches, also in warm-up
+    conditional_only: bool  # the provisional latent ignores the negative prompts
+    current_sigma: bool  # attention at the provisional latent is read with the current timestep
+
+
+RULES = {
+    Recipe.BALANCED: Rules(Start.PRIOR, True, 0.5, True, False, False, False),
+    Recipe.PAPER: Rules(Start.EQUAL, False, 1e6, True, False, False, True),
+    Recipe.OFFICIAL: Rules(Start.RANDOM, False, 1e6, False, True, True, True),
+}
+
+
+@dataclass(frozen=True)
+class BalancerSettings:
+    """Everything a user may move. Raises :class:`InputError` for values out of range."""
+
+    recipe: Recipe = Recipe.BALANCED
+    mode: Mode = Mode.DYNAMIC
+    text_weight: float = 0.5  # share of the text branch in FIXED mode, 0..1
+    warmup: float = 0.4  # first share of the steps, done by the spatial branch alone, 0..1
+    every: int = 1  # balance at every n-th blended step
+    step_scale: float = 1.0  # factor on the recipe's step
+    limit: float = 4.0  # bound of the balance in logits, BALANCED only
+    prior: float = 1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
+    downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
+    layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
+    checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
+
+    RANGES: ClassVar = {"text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6),
+              "limit": (0, 100), "prior": (0, 100), "downsample": (0, 64)}  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
+
+    @property
+    def rules(self) -> Rules:
+        return RULES[self.recipe]
+
+    def warmup_steps(self, steps: int) -> int:
+        """Steps that the spatial branch does alone; blending modes only."""
+        return round(self.warmup * steps) if self.mode in (Mode.DYNAMIC, Mode.FIXED) else 0
+
+
+def blend(text: Tensor, spatial: Tensor, weight: Tensor) -> Tensor:
+    """RealCompo eq. 1-3: ``w_text*text + (1 - w_text)*spatial`` per pixel, exact at 0 and 1.
+
+    ``text`` and ``spatial`` are denoised [B, C, H, W], ``weight`` is w_text [B, 1, H, W].
+    """
+    return torch.lerp(spatial, text, weight)
+
+
+def next_latent(latent: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """One Euler step: ``x + (sigma_next - sigma) * eps`` with ``eps = (x - denoised) / sigma``."""
+    return latent + (sigma_next - sigma) * (latent - denoised) / sigma
+
+
+def balance_gradient(
+    gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor, sigma: Tensor, sigma_next: Tensor
+) -> Tensor:
+    """RealCompo eq. 7 in closed form: dL/dbalance [B, 1, H, W].
+
+    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the denoised
+    predictions that x' was blended from:
+    ``sum_c g_c * (sigma_next - sigma) * w_text * w_spatial * (eps_text - eps_spatial)_c``.
+    """
+    weight = balance.sigmoid()
+    eps_difference = (spatial - text) / sigma
+    slope = (sigma_next - sigma) * weight * (1 - weight)
+    return slope * (gradient * eps_difference).sum(dim=1, keepdim=True)
+
+
+def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Average [B, 1, H, W] over attention cells (rows, columns) and interpolate back."""
+    height, width = gradient.shape[-2:]
+    cells = (min(cells[0], height), min(cells[1], width))
+    pooled = F.adaptive_avg_pool2d(gradient, cells)
+    return F.interpolate(pooled, (height, width), mode="bilinear", align_corners=False)
+
+
+def normalise(gradient: Tensor) -> Tensor:
+    """Scale each sample of [B, 1, H, W] to rms 1; a zero gradient stays zero."""
+    rms = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return torch.where(rms > 0, gradient / rms, torch.zeros_like(gradient))
+
+
+class Balancer:
+    """The balance of one run: its start, its weights and its update.
+
+    ``balance`` [B, 1, H, W] in logits, positive where the text branch is the stronger.
+    """
+
+    def __init__(self, settings: BalancerSettings, regions: Tensor, batch: int, seed: int, steps: int) -> None:
+        """``regions`` [objects, H, W] at the latent's size, on its device; ``seed`` feeds the random start."""
+        self.settings, self.steps = settings, steps
+        self.balance = start_balance(settings, regions, batch, seed)
+
+    @property
+    def weight(self) -> Tensor:
+        """w_text [B, 1, H, W], 0..1."""
+        return self.balance.sigmoid()
+
+    def update(self, gradient: Tensor, step: int, cells: tuple[int, int]) -> Tensor:
+        """Follow dL/dbalance [B, 1, H, W] down by one step; returns which samples moved [B].
+
+        A sample whose gradient is not finite stays where it is.
+        """
+        finite = gradient.isfinite().all(dim=(1, 2, 3), keepdim=True)
+        gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
+        self.balance = self._stepped(gradient, step, cells)
+        return finite.flatten()
+
+    def _stepped(self, gradient: Tensor, step: int, cells: tuple[int, int]) -> Tensor:
+        rules, settings = self.settings.rules, self.settings
+        if not rules.normalised:
+            # A step on both of the paper's maps moves their difference twice as far.
+            decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
+            return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
+        stepped = self.balance - rules.step * settings.step_scale * normalise(smooth(gradient, cells))
+        return stepped.clamp(-settings.limit, settings.limit)
+
+
+def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed: int) -> Tensor:
+    """The balance [B, 1, H, W] before the first update; see :class:`Start`."""
+    if settings.mode is Mode.FIXED:
+        logit = torch.tensor(settings.text_weight, dtype=regions.dtype).logit()
+        return logit.to(regions.device).expand(batch, 1, *regions.shape[-2:])
+    if settings.rules.start is Start.PRIOR:
+        inside = regions.amax(dim=0).expand(batch, 1, -1, -1)
+        return settings.prior * (1 - 2 * inside)
+    if settings.rules.start is Start.RANDOM:
+        return _random_balance(regions, batch, seed)
+    return regions.new_zeros(batch, 1, *regions.shape[-2:])
+
+
+def _random_balance(regions: Tensor, batch: int, seed: int) -> Tensor:
+    """The difference of two independent normal maps, drawn on the CPU so that every device agrees."""
+    generator = torch.Generator().manual_seed(seed)
+    text, spatial = torch.randn(2, batch, 1, *regions.shape[-2:], generator=generator)
+    return (text - spatial).to(regions)

@@ -1,0 +1,32 @@
+"""One error for everything a user can get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(ValueError):
+    """A bad input, told in one sentence: where, what was expected, what was got, how to fix it.
+
+    ``node`` is filled in by :func:`naming` on the way out, so that the core need not know nodes.
+    """
+
+    def __init__(self, field: str, expected: str, got: str, fix: str) -> None:
+        super().__init__(field, expected, got, fix)
+        self.node = ""
+        self.field, self.expected, self.got, self.fix = field, expected, got, fix
+
+    def __str__(self) -> str:
+        where = f"{self.node}, {self.field}" if self.node else self.field
+        return f"{where}: expected {self.expected}, got {self.got}. {self.fix}"
+
+
+@contextmanager
+def naming(node: str) -> Iterator[None]:
+    """Name the node in every :class:`InputError` raised inside; the innermost name wins."""
+    try:
+        yield
+    except InputError as error:
+        error.node = error.node or node
+        raise

@@ -1,0 +1,208 @@
+"""Layouts, maps and curves as images: float tensors [height, width, 3], values 0..1, on the CPU.
+
+Text is drawn by an injected :data:`Caption`, since fonts belong to the host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from .layout import Layout
+from .trace import Reading, Step, Trace
+
+Caption = Callable[[str, int], Tensor]
+"""Text and a width in pixels -> an image of that width, light text on the sheet's background."""
+
+BACKGROUND, INK, GRID = (0.11, 0.11, 0.13), (0.92, 0.92, 0.92), (0.25, 0.25, 0.28)
+TEXT_COLOUR, SPATIAL_COLOUR = (0.25, 0.55, 0.95), (0.95, 0.55, 0.15)
+PALETTE = ((0.90, 0.30, 0.30), (0.30, 0.60, 0.95), (0.35, 0.75, 0.40), (0.95, 0.75, 0.25), (0.70, 0.45, 0.90),
+           (0.30, 0.80, 0.80), (0.95, 0.50, 0.75), (0.65, 0.60, 0.35))  # fmt: skip
+HEAT = ((0.05, 0.03, 0.15), (0.45, 0.10, 0.45), (0.90, 0.35, 0.20), (1.00, 0.95, 0.60))
+BALANCE = (SPATIAL_COLOUR, (0.93, 0.93, 0.93), TEXT_COLOUR)
+
+
+def colour(values: Tensor, stops: Sequence[tuple[float, float, float]]) -> Tensor:
+    """Values [H, W] in 0..1 -> [H, W, 3], linear between equally spaced colours."""
+    table = torch.tensor(stops)
+    position = values.float().nan_to_num().clamp(0, 1) * (len(stops) - 1)
+    low = position.floor().long().clamp(max=len(stops) - 2)
+    return torch.lerp(table[low], table[low + 1], (position - low)[..., None])
+
+
+def enlarge(values: Tensor, height: int, width: int, mode: str = "nearest") -> Tensor:
+    """A map [h, w] at a size in pixels."""
+    smooth = {} if mode == "nearest" else {"align_corners": False}
+    return F.interpolate(values[None, None].float(), (height, width), mode=mode, **smooth)[0, 0]
+
+
+def outline(region: Tensor, height: int, width: int, thickness: int = 1) -> Tensor:
+    """The border of a region [h, w] (0..1) as a mask [height, width] of booleans."""
+    inside = enlarge(region, height, width, "bilinear" if min(region.shape) > 1 else "nearest") >= 0.5
+    inside = inside if inside.any() else enlarge(region, height, width) > 0
+    outside = F.pad((~inside).float()[None, None], [thickness] * 4, value=1.0)
+    return inside & (F.max_pool2d(outside, 2 * thickness + 1, 1)[0, 0] > 0)
+
+
+def paint(image: Tensor, mask: Tensor, ink: tuple[float, float, float], opacity: float = 1.0) -> Tensor:
+    """The image [H, W, 3] with a colour where the mask [H, W] is set."""
+    alpha = mask.float()[..., None] * opacity
+    return image * (1 - alpha) + torch.tensor(ink) * alpha
+
+
+def stack(rows: Sequence[Tensor], gap: int = 4) -> Tensor:
+    """Images one below the other, padded to the widest."""
+    width = max(row.shape[1] for row in rows)
+    return torch.cat([_padded(row, row.shape[0] + gap, width) for row in rows])
+
+
+def beside(images: Sequence[Tensor], gap: int = 4) -> Tensor:
+    """Images side by side, padded to the highest."""
+    height = max(image.shape[0] for image in images)
+    return torch.cat([_padded(image, height, image.shape[1] + gap) for image in images], dim=1)
+
+
+def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
+    """Each object's region tinted and outlined over a canvas [H, W, 3], its phrase at its top left."""
+    height, width = canvas.shape[:2]
+    thickness = max(1, min(height, width) // 200)
+    for index, (entity, region) in enumerate(zip(layout.entities, layout.rasterise(height, width), strict=True)):
+        ink = PALETTE[index % len(PALETTE)]
+        canvas = paint(canvas, region, ink, 0.25)
+        canvas = paint(canvas, outline(region, height, width, thickness), ink)
+        canvas = _labelled(canvas, region, caption(entity.phrase, max(1, width // 3)), ink)
+    return canvas
+
+
+def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128) -> Tensor:
+    """The balance map of one sample at every blended step: blue where the text branch leads, orange the spatial."""
+    steps = [step for step in trace.steps if step.weight is not None]
+    if not steps:
+        return caption("No blended steps: one branch did them all.", 4 * tile)
+    tiles = [_balance_tile(step, trace.layout, caption, sample, tile) for step in steps]
+    columns = max(4, math.ceil(math.sqrt(2 * len(tiles))))
+    rows = [beside(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return stack([_balance_legend(caption, tile), *rows])
+
+
+def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128, columns: int = 8) -> Tensor:
+    """Attention of one sample, a row per branch and object, its region drawn over it, and its share inside."""
+    steps = _spread([step for step in trace.steps if step.readings], columns)
+    if not steps:
+        return caption("No attention was read: the balance did not move in this mode.", 4 * tile)
+    names = list(dict.fromkeys(name for step in steps for name in step.readings))
+    rows = [row for name in names for row in _attention_rows(steps, name, caption, sample, tile)]
+    return stack([caption("Attention of each object; brighter is more. The outline is its region.", 4 * tile), *rows])
+
+
+def loss_curves(trace: Trace, caption: Caption, width: int = 640, height: int = 320) -> Tensor:
+    """The attention loss of each branch over the steps: 0 is all attention inside the regions."""
+    losses = trace.losses()
+    names = [name for name in dict.fromkeys(key for row in losses for key in row) if name != "step"]
+    top = max((row[name] for row in losses for name in names if name in row), default=1.0) or 1.0
+    plot = _axes(height, width)
+    inks = {name: _branch_ink(name, index) for index, name in enumerate(names)}
+    for name, ink in inks.items():
+        points = [(row["step"] / max(trace.total_steps - 1, 1), row[name] / top) for row in losses if name in row]
+        plot = paint(plot, polyline(points, height, width), ink)
+    title = f"Attention loss, sum over objects: 0 to {top:.2f}; steps 0 to {trace.total_steps - 1}"
+    return stack([caption(title, width), _legend(inks, caption), plot])
+
+
+def polyline(points: Sequence[tuple[float, float]], height: int, width: int, margin: int = 8) -> Tensor:
+    """A line through points (x right, y up, 0..1) as a mask [height, width]."""
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    scaled = [(margin + x * (width - 1 - 2 * margin), height - 1 - margin - y * (height - 1 - 2 * margin)) for x, y in points]
+    for (x0, y0), (x1, y1) in zip(scaled, scaled[1:] or scaled, strict=False):
+        along = torch.linspace(0, 1, 2 * int(abs(x1 - x0) + abs(y1 - y0)) + 2)
+        mask[(y0 + (y1 - y0) * along).round().long(), (x0 + (x1 - x0) * along).round().long()] = True
+    return F.max_pool2d(mask.float()[None, None], 3, 1, 1)[0, 0] > 0
+
+
+def _padded(image: Tensor, height: int, width: int) -> Tensor:
+    canvas = torch.tensor(BACKGROUND).expand(height, width, 3).clone()
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas
+
+
+def _tile_size(height: int, width: int, tile: int) -> tuple[int, int]:
+    scale = tile / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _balance_tile(step: Step, layout: Layout | None, caption: Caption, sample: int, tile: int) -> Tensor:
+    weight = step.weight[sample, 0]
+    size = _tile_size(*weight.shape, tile)
+    image = colour(enlarge(weight, *size), BALANCE)
+    for region in layout.rasterise(*size) if layout else ():
+        image = paint(image, outline(region, *size), (0.1, 0.1, 0.1))
+    mean = f"{float(weight.mean()):.0%} text"
+    return stack([image, caption(f"step {step.index}: {mean}", size[1])], gap=2)
+
+
+def _balance_legend(caption: Caption, tile: int) -> Tensor:
+    ramp = colour(torch.linspace(0, 1, tile).expand(14, -1), BALANCE)
+    return beside([caption("spatial branch", tile), ramp, caption("text branch", tile)])
+
+
+def _attention_rows(steps: Sequence[Step], name: str, caption: Caption, sample: int, tile: int) -> list[Tensor]:
+    readings = [(step, reading) for step in steps for reading in step.readings.get(name, ())]
+    phrases = dict.fromkeys(phrase for _, reading in readings for phrase in reading.phrases)
+    rows = []
+    for phrase in phrases:
+        found = [(s, r) for s, r in readings if phrase in r.phrases]
+        tiles = [_attention_tile(s, r, r.phrases.index(phrase), caption, sample, tile) for s, r in found]
+        rows.append(stack([caption(f"{name}: {phrase}", 3 * tile), beside(tiles)], gap=2))
+    return rows
+
+
+def _attention_tile(step: Step, reading: Reading, index: int, caption: Caption, sample: int, tile: int) -> Tensor:
+    attention = reading.attention[sample, index]
+    size = _tile_size(*attention.shape, tile)
+    heat = colour(enlarge(attention / attention.max().clamp(min=1e-12), *size), HEAT)
+    image = paint(heat, outline(reading.regions[index], *size), (0.4, 1.0, 0.5))
+    inside = 1 - float(reading.losses[sample, index])
+    return stack([image, caption(f"step {step.index}: {inside:.0%} inside", size[1])], gap=2)
+
+
+def _spread(steps: Sequence[Step], most: int) -> list[Step]:
+    """At most ``most`` of the steps, evenly spread, with the first and the last."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+def _axes(height: int, width: int) -> Tensor:
+    plot = torch.tensor(BACKGROUND).expand(height, width, 3).clone()
+    for level in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = height - 9 - round(level * (height - 17))
+        plot[y, 8:-8] = torch.tensor(GRID)
+    return plot
+
+
+def _legend(inks: Mapping[str, tuple[float, float, float]], caption: Caption) -> Tensor:
+    swatches = [torch.tensor(ink).expand(14, 24, 3) for ink in inks.values()]
+    pairs = [image for name, swatch in zip(inks, swatches, strict=True) for image in (swatch, caption(name, 90))]
+    return beside(pairs) if pairs else caption("nothing was read", 200)
+
+
+def _branch_ink(name: str, index: int) -> tuple[float, float, float]:
+    return {"text": TEXT_COLOUR, "spatial": SPATIAL_COLOUR}.get(name, PALETTE[index % len(PALETTE)])
+
+
+def _labelled(canvas: Tensor, region: Tensor, label: Tensor, ink: tuple[float, float, float]) -> Tensor:
+    rows, columns = (region > 0).nonzero(as_tuple=True)
+    top = min(int(rows.min()), canvas.shape[0] - label.shape[0])
+    left = min(int(columns.min()), canvas.shape[1] - label.shape[1])
+    if top < 0 or left < 0:  # a canvas too small for words
+        return canvas
+    strength = rearrange((label - torch.tensor(BACKGROUND)).abs().amax(-1), "h w -> h w 1").clamp(0, 1)
+    canvas = canvas.clone()
+    place = canvas[top : top + label.shape[0], left : left + label.shape[1]]
+    place.copy_(place * (1 - strength) + strength * torch.ones(3))
+    return canvas

@@ -1,0 +1,38 @@
+"""Where in the schedule a model evaluation stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TOLERANCE = 1e-4  # relative: samplers reach a schedule sigma only up to rounding
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The sigmas of a run, descending and ending where the run ends, and its warm-up in steps.
+
+    Step i goes from ``sigmas[i]`` to ``sigmas[i + 1]``. Multi-stage samplers also ask in between:
+    such an evaluation belongs to the step whose interval it falls in.
+    """
+
+    sigmas: Sequence[float]
+    warmup: int = 0
+    every: int = 1
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    def step(self, sigma: float) -> int:
+        """The step that an evaluation at ``sigma`` belongs to."""
+        passed = sum(s * (1 + TOLERANCE) >= sigma for s in self.sigmas[:-1])
+        return max(passed - 1, 0)
+
+    def warming_up(self, step: int) -> bool:
+        return step < self.warmup
+
+    def balances(self, step: int, *, in_warmup: bool) -> bool:
+        """Whether the balance moves at this step; never when it ends at sigma 0, where no attention is read."""
+        first = 0 if in_warmup else self.warmup
+        return self.sigmas[step + 1] > 0 and step >= first and (step - first) % self.every == 0

@@ -1,0 +1,72 @@
+"""What happened in a run, step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .layout import Layout
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The attention of one branch at one step, on the CPU.
+
+    ``attention`` [B, objects, h, w] in attention cells, ``regions`` [objects, h, w], ``losses``
+    [B, objects] (share of attention outside the region), ``phrases`` one per object.
+    """
+
+    attention: Tensor
+    regions: Tensor
+    losses: Tensor
+    phrases: tuple[str, ...]
+
+    @property
+    def loss(self) -> float:
+        """Summed over objects, mean over samples."""
+        return float(self.losses.sum(dim=1).mean())
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up."""
+
+    index: int
+    sigma: float
+    weight: Tensor | None
+    readings: dict[str, tuple[Reading, ...]] = field(default_factory=dict)  # by branch, one per conditioning
+
+
+@dataclass
+class Trace:
+    """A run: filled in while it samples, so it is complete once the sampler's output is.
+
+    ``rows`` counts model evaluations of one sample: ``text`` and ``spatial`` predictions, and the
+    early-exit passes that read attention (``text attention``, ``spatial attention``).
+    """
+
+    layout: Layout | None = None
+    settings: object = None
+    total_steps: int = 0
+    warmup_steps: int = 0
+    steps: list[Step] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+
+    def restart(self) -> None:
+        """Forget an earlier run of the same node."""
+        self.steps.clear()
+        self.rows.clear()
+
+    def __deepcopy__(self, memo: dict) -> Trace:
+        """The recorder is shared: hosts deep-copy model options, and the run must still be recorded here."""
+        return self
+
+    def losses(self) -> list[dict[str, float]]:
+        """For each balanced step, the loss summed over objects, mean over samples, by branch."""
+        return [
+            {"step": step.index} | {name: sum(r.loss for r in found) for name, found in step.readings.items()}
+            for step in self.steps
+            if step.readings
+        ]
