@@ -67,7 +67,9 @@ class RealCompoTracePreview(Node):
             is_output_node=True,
             inputs=[
                 io.MultiType.Input(
-                    "trace", types=[Trace, AttentionMaps], tooltip="From a RealCompo sampler, guider or attention capture."
+                    "trace",
+                    types=[Trace, AttentionMaps],
+                    tooltip="From a RealCompo sampler, guider or attention capture.",
                 ),
                 io.Latent.Input(
                     "latent",

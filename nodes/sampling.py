@@ -143,7 +143,9 @@ def make_guider(
 ) -> RealCompoGuider:  # fmt: skip
     """A guider from what :func:`branch_inputs` declares, with its defaults for what is left empty."""
     text = BranchInputs(model, positive, negative)
-    spatial = BranchInputs(spatial_model or model, spatial_positive, negative if spatial_negative is None else spatial_negative)
+    spatial = BranchInputs(
+        spatial_model or model, spatial_positive, negative if spatial_negative is None else spatial_negative
+    )
     return RealCompoGuider(text, spatial, cfg, balancer or BalancerSettings(), trace, node.define_schema().display_name)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from enum import Enum
 
 import torch
 from einops import rearrange
 from torch import Tensor
+
+from .layout import resample
 
 
 class Layers(str, Enum):
@@ -43,7 +44,8 @@ def pool(maps: Sequence[Tensor]) -> Tensor:
 def share_inside(attention: Tensor, regions: Tensor) -> Tensor:
     """Share of each object's attention that lies in its region.
 
-    ``attention`` [B, objects, H, W], ``regions`` [objects, H, W]; returns [B, objects], 0..1, NaN
-    where an object has no attention at all.
+    ``attention`` [B, objects, h, w]; ``regions`` [objects, H, W] of any size, values 0..1. Returns
+    [B, objects], 0..1, NaN where an object has no attention at all.
     """
+    regions = resample(regions.to(attention), *attention.shape[-2:])
     return (attention * regions).sum(dim=(-2, -1)) / attention.sum(dim=(-2, -1))

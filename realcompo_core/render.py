@@ -117,7 +117,9 @@ def loss_curves(trace: Trace, caption: Caption, width: int = 640, height: int = 
 def polyline(points: Sequence[tuple[float, float]], height: int, width: int, margin: int = 8) -> Tensor:
     """A line through points (x right, y up, 0..1) as a mask [height, width]."""
     mask = torch.zeros(height, width, dtype=torch.bool)
-    scaled = [(margin + x * (width - 1 - 2 * margin), height - 1 - margin - y * (height - 1 - 2 * margin)) for x, y in points]
+    scaled = [
+        (margin + x * (width - 1 - 2 * margin), height - 1 - margin - y * (height - 1 - 2 * margin)) for x, y in points
+    ]
     for (x0, y0), (x1, y1) in zip(scaled, scaled[1:] or scaled, strict=False):
         along = torch.linspace(0, 1, 2 * int(abs(x1 - x0) + abs(y1 - y0)) + 2)
         mask[(y0 + (y1 - y0) * along).round().long(), (x0 + (x1 - x0) * along).round().long()] = True

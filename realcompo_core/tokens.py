@@ -14,7 +14,7 @@ from .layout import Layout
 
 WORD_END = "</w>"
 DETERMINERS = frozenset(
-    "a an the some this that these those his her its their my your our one two three four five six seven eight"
+    "a an the some this that these those his her its their my your our one two three four five six seven eight"  # noqa: SIM905
     " nine ten eleven twelve several many few both another each every no 1 2 3 4 5 6 7 8 9 10 11 12".split()
 )
 IRREGULAR = {

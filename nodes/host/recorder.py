@@ -33,7 +33,14 @@ class Recorder:
         return clone
 
     def _sample(
-        self, executor: Callable, guider: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor, *rest: Any
+        self,
+        executor: Callable,
+        guider: Any,
+        sigmas: Tensor,
+        extra_args: dict,
+        callback: Any,
+        noise: Tensor,
+        *rest: Any,
     ) -> Tensor:
         self.trace.restart()
         self.trace.total_steps, self.trace.layout = len(sigmas) - 1, self.groundings[0].layout

@@ -71,7 +71,9 @@ class Run:
         )
         sigma_now = sigma.view(-1, 1, 1, 1)
         sigma_next = torch.full_like(sigma_now, self.schedule.sigmas[step + 1])
-        provisional = next_latent(latent, blend(text_denoised, spatial_denoised, balancer.weight), sigma_now, sigma_next)
+        provisional = next_latent(
+            latent, blend(text_denoised, spatial_denoised, balancer.weight), sigma_now, sigma_next
+        )
         scale, at = self._attention_at(sigma, sigma_next.flatten())
         pulls = {
             branch.name: branch.pull(
@@ -146,5 +148,3 @@ class Run:
         weight = self.balancer.weight.float().cpu() if self.balancer is not None and not warm else None
         readings = {name: pull.readings for name, pull in pulls.items() if pull.readings}
         self.trace.steps.append(Step(step, float(sigma.max()), weight, readings))
-
-

@@ -37,11 +37,14 @@ class Host:
     def __init__(self, base: Path) -> None:
         boot(base)
         import execution
+
         import nodes
 
         self.nodes = nodes.NODE_CLASS_MAPPINGS
         self.server = Server()
-        self.executor = execution.PromptExecutor(self.server, execution.CacheType.CLASSIC, {"lru": 0, "ram": 0.0, "ram_inactive": 0.0})
+        self.executor = execution.PromptExecutor(
+            self.server, execution.CacheType.CLASSIC, {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+        )
         self.collected: dict[str, Any] = {}
         self.functions: dict[str, Callable] = {}
         self.nodes |= {"TestCollect": collector(self.collected), "TestApply": applier(self.functions)}
@@ -153,8 +156,9 @@ def boot(base: Path) -> None:
     import utils.extra_config  # noqa: F401  (reads sys.argv; early, as in main.py: later imports shadow `utils`)
 
     sys.argv = argv
-    import nodes
     import server
+
+    import nodes
 
     loop = asyncio.new_event_loop()
     server.PromptServer(loop)

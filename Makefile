@@ -1,0 +1,20 @@
+.DEFAULT_GOAL := help
+.PHONY: help host demo test lint bench
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
+	@python3 tests/provision.py
+
+demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
+	@.host/run -m demo
+
+lint: host  ## style and types
+	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check
+
+test: host lint  ## everything
+	@.host/run -m pytest
+
+bench: host  ## evaluations, time and memory, in output/bench
+	@.host/run -m benchmarks.cost
