@@ -103,7 +103,7 @@ class RealCompoTracePreview(Node):
             render.loss_curves(trace, caption)[None],
         ]
         previews = [image for sheet in sheets for image in ui.PreviewImage(sheet, cls=cls).values]
-        return io.NodeOutput(*sheets, weights(trace, sample), ui={"images": previews})
+        return io.NodeOutput(*sheets, weights(trace, sample), ui={"images": previews, "trace": [trace.summary()]})
 
 
 def weights(trace: TraceValue, sample: int) -> Tensor:

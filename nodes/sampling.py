@@ -37,7 +37,7 @@ class RealCompoBalancer(Node):
                     "mode",
                     options=[mode.value for mode in Mode],
                     default=DEFAULTS.mode.value,
-                    tooltip="dynamic follows the objects' attention; fixed keeps one weight; the others use one branch.",
+                    tooltip="dynamic follows the objects' attention; fixed keeps one weight; the rest use one branch.",
                 ),
                 io.Combo.Input(
                     "recipe",

@@ -139,8 +139,10 @@ def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:
 
 def normalise(gradient: Tensor) -> Tensor:
     """Scale each sample of [B, 1, H, W] to rms 1; a zero gradient stays zero."""
-    rms = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    return torch.where(rms > 0, gradient / rms, torch.zeros_like(gradient))
+    peak = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    unit = torch.where(peak > 0, gradient / peak, torch.zeros_like(gradient))  # squares neither vanish nor overflow
+    rms = unit.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return unit / torch.where(rms > 0, rms, torch.ones_like(rms))
 
 
 class Balancer:
@@ -186,7 +188,7 @@ def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed:
         return logit.to(regions.device).expand(batch, 1, *regions.shape[-2:])
     if settings.rules.start is Start.PRIOR:
         inside = regions.amax(dim=0).expand(batch, 1, -1, -1)
-        return settings.prior * (1 - 2 * inside)
+        return (settings.prior * (1 - 2 * inside)).clamp(-settings.limit, settings.limit)
     if settings.rules.start is Start.RANDOM:
         return _random_balance(regions, batch, seed)
     return regions.new_zeros(batch, 1, *regions.shape[-2:])

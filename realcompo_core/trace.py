@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor
 
+from .balancer import BalancerSettings
 from .layout import Layout
 
 
@@ -48,7 +50,7 @@ class Trace:
     """
 
     layout: Layout | None = None
-    settings: object = None
+    settings: BalancerSettings | None = None
     total_steps: int = 0
     warmup_steps: int = 0
     steps: list[Step] = field(default_factory=list)
@@ -70,3 +72,14 @@ class Trace:
             for step in self.steps
             if step.readings
         ]
+
+    def summary(self) -> dict[str, Any]:
+        """The run in plain numbers, for JSON: settings, steps, evaluations and losses."""
+        settings = {} if self.settings is None else asdict(self.settings)
+        return {
+            "settings": {name: getattr(value, "value", value) for name, value in settings.items()},
+            "steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "rows": dict(self.rows),
+            "losses": self.losses(),
+        }

@@ -1,0 +1,139 @@
+"""A real ComfyUI server in a process of its own, and the part of its API that the demo needs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 180
+
+
+class ServerError(Exception):
+    """The server did not start, refused a prompt or failed while running it."""
+
+
+@dataclass
+class Client:
+    """Talks to a running server: ``url`` is its address, ``log`` the file that it writes to."""
+
+    url: str
+    session: aiohttp.ClientSession
+    log: Path
+
+    async def get(self, path: str, **query: str) -> Any:
+        async with self.session.get(f"{self.url}/{path}", params=query) as reply:
+            return await reply.json()
+
+    async def post(self, path: str, data: Any = None) -> Any:
+        async with self.session.post(f"{self.url}/{path}", json=data) as reply:
+            text = await reply.text()
+            if reply.status >= 400:
+                raise ServerError(text)
+            return await reply.json() if text else None
+
+    async def file(self, image: dict) -> bytes:
+        """An image that a node saved, by its entry in the history."""
+        async with self.session.get(f"{self.url}/view", params=image) as reply:
+            return await reply.read()
+
+    async def run(self, prompt: dict, on_event: Callable[[str, Any], Any] = lambda *_: None) -> dict:
+        """Queue a prompt and wait for it; returns the nodes' outputs. ``on_event`` sees every message.
+
+        A binary message (the latent preview) is reported as the event ``preview``.
+        """
+        client = uuid.uuid4().hex
+        async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
+            queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
+            await self._finish(messages, queued["prompt_id"], on_event)
+        history = await self.get(f"history/{queued['prompt_id']}")
+        return history[queued["prompt_id"]]["outputs"]
+
+    @staticmethod
+    async def _finish(messages: Any, prompt_id: str, on_event: Callable[[str, Any], Any]) -> None:
+        async for message in messages:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                on_event("preview", message.data)
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                event, data = message.json()["type"], message.json()["data"]
+                on_event(event, data)
+                ours = data.get("prompt_id") == prompt_id
+                if ours and event == "execution_error":
+                    raise ServerError(f"{data['node_type']}: {data['exception_message']}")
+                if ours and event in ("execution_success", "execution_interrupted"):
+                    return
+        raise ServerError("the server closed the connection")
+
+
+@asynccontextmanager
+async def serve(
+    base: Path, *, pack_name: str = "ComfyUI-RealCompo", models: Path | None = None
+) -> AsyncIterator[Client]:
+    """A server on the CPU with this pack and folders of its own under ``base``; stopped at exit."""
+    prepare(base, pack_name, models)
+    port = _free_port()
+    log = base / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(_command(base, port), stdout=out, stderr=subprocess.STDOUT, cwd=base)
+        try:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+                client = Client(f"http://127.0.0.1:{port}", session, log)
+                await _until_ready(client, process)
+                yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def prepare(base: Path, pack_name: str, models: Path | None) -> None:
+    """Folders for a server: the pack linked as a custom node, the models folder linked if given."""
+    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
+    links = {base / "custom_nodes" / pack_name: ROOT} | ({base / "models": models} if models else {})
+    for link, target in links.items():
+        if not link.exists():
+            link.symlink_to(target, target_is_directory=True)
+
+
+def _command(base: Path, port: int) -> list[str]:
+    main = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
+    options = [
+        "--cpu",
+        "--base-directory",
+        base,
+        "--port",
+        port,
+        "--disable-api-nodes",
+        "--preview-method",
+        "latent2rgb",
+    ]
+    return [sys.executable, main, *map(str, options), "--database-url", "sqlite:///:memory:"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def _until_ready(client: Client, process: subprocess.Popen) -> None:
+    """Ask until it answers: a port that accepts is the only sign of readiness."""
+    for _ in range(START_SECONDS * 5):
+        if process.poll() is not None:
+            raise ServerError(f"ComfyUI stopped while starting:\n{client.log.read_text()[-2000:]}")
+        try:
+            await client.get("system_stats")
+            return
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.2)
+    raise ServerError(f"ComfyUI did not answer within {START_SECONDS} s; see {client.log}")
