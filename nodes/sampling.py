@@ -43,7 +43,7 @@ class RealCompoBalancer(Node):
                     "recipe",
                     options=[recipe.value for recipe in Recipe],
                     default=DEFAULTS.recipe.value,
-                    tooltip="balanced is this pack's own; paper and official follow the paper and its released code.",
+                    tooltip="Mode dynamic only. balanced is this pack's own; paper and official follow the paper and its code.",
                 ),
                 io.Float.Input(
                     "text_weight",
@@ -59,15 +59,15 @@ class RealCompoBalancer(Node):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="First share of the steps, done by the spatial branch alone. More places better; "
-                    "0 for stylised models.",
+                    tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. More places "
+                    "better; 0 for stylised models.",
                 ),
                 io.Int.Input(
                     "every",
                     default=DEFAULTS.every,
                     min=1,
                     max=10000,
-                    tooltip="Balance at every n-th step after warm-up. 2 is faster and almost as good.",
+                    tooltip="Mode dynamic only: balance at every n-th step. 2 is faster; the balance follows less closely.",
                 ),
                 io.Float.Input(
                     "step_scale",
@@ -75,7 +75,7 @@ class RealCompoBalancer(Node):
                     min=0.0,
                     max=1e6,
                     step=0.1,
-                    tooltip="Factor on the recipe's step: how strongly the balance follows attention.",
+                    tooltip="Mode dynamic only: factor on the recipe's step, how strongly the balance follows attention.",
                 ),
                 io.Float.Input(
                     "limit",
@@ -92,7 +92,7 @@ class RealCompoBalancer(Node):
                     max=100.0,
                     step=0.5,
                     tooltip="Recipe balanced only: how strongly the start prefers the spatial branch inside boxes and "
-                    "the text branch outside, in logits. 0 starts half and half.",
+                    "the text branch outside, in logits, at most the limit. 0 starts half and half.",
                 ),
                 io.Int.Input("downsample", default=DEFAULTS.downsample, min=0, max=64, tooltip=DOWNSAMPLE),
                 io.Combo.Input(
@@ -149,7 +149,7 @@ def make_guider(
     return RealCompoGuider(text, spatial, cfg, balancer or BalancerSettings(), trace, node.define_schema().display_name)
 
 
-CFG = "How closely the prompt is followed, on the blended prediction. 1 leaves the negative prompts out."
+CFG = "How closely the prompt is followed, on the blended prediction. 1 leaves the negatives out with most samplers."
 TRACE = "What happened, step by step: for RealCompo Trace Preview."
 
 
@@ -200,7 +200,7 @@ class RealCompoKSampler(Node):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The random seed: the same seed gives the same image.",
+                    tooltip="The random seed of the noise and of the recipe official's start: the same seed gives the same image.",
                 ),
                 io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps."),
                 io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=CFG),

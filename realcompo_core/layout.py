@@ -58,6 +58,8 @@ class Entity:
     def __post_init__(self) -> None:
         if not self.phrase.strip():
             raise InputError("phrase", "the object's words in the prompt", "nothing", "Name the object, or delete it.")
+        if self.mask is not None and not (self.mask > 0).any():
+            raise InputError("mask", "a mask with an area", "an empty one", "Paint the object's region.")
 
     def region(self, height: int, width: int) -> Tensor:
         """The region [height, width] in cells of any grid: the covered share of each cell, 0..1."""

@@ -83,7 +83,7 @@ def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 1
     """The balance map of one sample at every blended step: blue where the text branch leads, orange the spatial."""
     steps = [step for step in trace.steps if step.weight is not None]
     if not steps:
-        return caption("No blended steps: one branch did them all.", 4 * tile)
+        return caption("No blended steps: one model did them all.", 4 * tile)
     tiles = [_balance_tile(step, trace.layout, caption, sample, tile) for step in steps]
     columns = max(4, math.ceil(math.sqrt(2 * len(tiles))))
     rows = [beside(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
@@ -102,15 +102,16 @@ def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int =
 
 def loss_curves(trace: Trace, caption: Caption, width: int = 640, height: int = 320) -> Tensor:
     """The attention loss of each branch over the steps: 0 is all attention inside the regions."""
-    losses = trace.losses()
+    losses = [{key: value for key, value in row.items() if math.isfinite(value)} for row in trace.losses()]
     names = [name for name in dict.fromkeys(key for row in losses for key in row) if name != "step"]
     top = max((row[name] for row in losses for name in names if name in row), default=1.0) or 1.0
+    last = max(trace.total_steps - 1, 0)
     plot = _axes(height, width)
     inks = {name: _branch_ink(name, index) for index, name in enumerate(names)}
     for name, ink in inks.items():
-        points = [(row["step"] / max(trace.total_steps - 1, 1), row[name] / top) for row in losses if name in row]
+        points = [(row["step"] / max(last, 1), row[name] / top) for row in losses if name in row]
         plot = paint(plot, polyline(points, height, width), ink)
-    title = f"Attention loss, sum over objects: 0 to {top:.2f}; steps 0 to {trace.total_steps - 1}"
+    title = f"Attention loss, sum over objects: 0 to {top:.2f}; steps 0 to {last}"
     return stack([caption(title, width), _legend(inks, caption), plot])
 
 
@@ -173,10 +174,10 @@ def _attention_tile(step: Step, reading: Reading, index: int, caption: Caption, 
 
 
 def _spread(steps: Sequence[Step], most: int) -> list[Step]:
-    """At most ``most`` of the steps, evenly spread, with the first and the last."""
+    """At most ``most`` of the steps, evenly spread, with the first and, beyond one, the last."""
     if len(steps) <= most:
         return list(steps)
-    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+    return [steps[round(i * (len(steps) - 1) / max(most - 1, 1))] for i in range(most)]
 
 
 def _axes(height: int, width: int) -> Tensor:

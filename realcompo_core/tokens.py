@@ -103,7 +103,7 @@ def singulars(word: str) -> set[str]:
         forms |= {word[:-3] + "f", word[:-3] + "fe"}
     if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
         forms.add(word[:-2])
-    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+    if word.endswith("s") and not word.endswith("ss"):  # "tenni" is no word, but "corgi" and "emu" are
         forms.add(word[:-1])
     return forms
 

@@ -43,7 +43,7 @@ def attention_blocks(model: Any) -> list[Block]:
     unet = getattr(model, "diffusion_model", None)
     unet = getattr(unet, "_orig_mod", unet)
     if not isinstance(unet, UNetModel):
-        fix = "Use a Stable Diffusion 1.x, 2.x or SDXL model in both branches."
+        fix = "Use a Stable Diffusion 1.x, 2.x or SDXL model."
         raise InputError("model", "a U-Net with cross-attention", f"{type(model).__name__}", fix)
     blocks, factor = [], 1
     for kind, modules in (

@@ -54,6 +54,8 @@ class RealCompoGuider(comfy.samplers.CFGGuider):
         self, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         """As :meth:`CFGGuider.sample`."""
+        if len(sigmas) == 0:  # denoise 0
+            return latent_image
         self.trace.restart()
         self.trace.settings, self.trace.layout = self.settings, self._layout()
         schedule = Schedule(sigmas.tolist(), self.settings.warmup_steps(len(sigmas) - 1), self.settings.every)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...realcompo_core.attention import Layers
 from ...realcompo_core.grounding import Grounding
+from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Step, Trace
 from .branch import readings_of
 from .capture import OPTION, Capture, attention_blocks, choose_blocks, grounded, watch
@@ -24,6 +25,7 @@ class Recorder:
     def __init__(self, groundings: list[Grounding], downsample: int, layers: Layers, trace: Trace) -> None:
         self.groundings, self.downsample, self.layers, self.trace = groundings, downsample, layers, trace
         self.capture: Capture | None = None
+        self.schedule = Schedule([0.0])
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the model that records; its images are bit-equal to the model's."""
@@ -43,7 +45,8 @@ class Recorder:
         *rest: Any,
     ) -> Tensor:
         self.trace.restart()
-        self.trace.total_steps, self.trace.layout = len(sigmas) - 1, self.groundings[0].layout
+        self.schedule = Schedule(sigmas.tolist())
+        self.trace.total_steps, self.trace.layout = self.schedule.steps, self.groundings[0].layout
         size = tuple(noise.shape[-2:])
         conds = [cond for cond in grounded(guider.conds["positive"]) if cond[OPTION] in self.groundings]
         blocks = choose_blocks(attention_blocks(guider.inner_model), self.downsample, self.layers, size)
@@ -57,7 +60,12 @@ class Recorder:
     def _predict(self, executor: Callable, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         denoised = executor(x, timestep, *args, **kwargs)
         if self.capture is not None and self.capture.maps:
-            readings = {"model": readings_of(self.capture)}
-            self.trace.steps.append(Step(len(self.trace.steps), float(timestep.max()), None, readings))
+            self._record(float(timestep.max()))
             self.capture.maps.clear()
         return denoised
+
+    def _record(self, sigma: float) -> None:
+        """One reading a step: multi-stage samplers evaluate a step more than once."""
+        step = self.schedule.step(sigma)
+        if not self.trace.steps or step > self.trace.steps[-1].index:
+            self.trace.steps.append(Step(step, sigma, None, {"model": readings_of(self.capture)}))

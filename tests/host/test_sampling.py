@@ -1,41 +1,158 @@
-"""Sampling through the real executor: the limits are stock, bit for bit."""
+"""Sampling through the real executor: the limits are stock, bit for bit, and seeds decide everything."""
 
 from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from comfy_host import Host
-from scenes import Scene
+from scenes import CONTROLNET, Scene
 
-
-def equal(out: dict, one: str, other: str) -> bool:
-    return torch.equal(out[one]["samples"], out[other]["samples"])
+CASES = {
+    "img2img": {"denoise": 0.6, "steps": 4},
+    "cfg 1": {"cfg": 1.0},
+    "cfg_pp": {"sampler_name": "euler_cfg_pp"},
+    "ancestral": {"sampler_name": "euler_ancestral"},
+}
 
 
 def sampler_names() -> list[str]:
-    """All of the host's samplers, read from its source so that they can name tests before it boots."""
-    import os
-    import re
-    from pathlib import Path
-
+    """The host's samplers, read from its source so that they can name tests before it boots."""
     source = (Path(os.environ["COMFYUI_PATH"]) / "comfy" / "samplers.py").read_text()
     names = re.search(r"KSAMPLER_NAMES = \[(.*?)\]", source, re.DOTALL)[1]
     return [*re.findall(r'"(\w+)"', names), "ddim", "uni_pc", "uni_pc_bh2"]
 
 
-@pytest.mark.parametrize("name", sampler_names())
-def test_one_sided_weights_are_the_stock_sampler(host: Host, name: str) -> None:
-    scene = Scene(width=64, height=64)
-    sampling = {"sampler_name": name, "steps": 3}
+def assert_limits(host: Host, scene: Scene, settings: dict | None = None, **sampling: object) -> None:
+    """Weight 1 is the stock sampler on the text branch, weight 0 on the spatial; both branches are evaluated."""
     out = host.run(
         scene,
         stock_text=scene.stock(**sampling)[0],
         stock_spatial=scene.stock(scene.spatial, **sampling)[0],
-        text_weight_1=scene.realcompo({"mode": "fixed", "text_weight": 1.0}, **sampling)[0],
-        text_weight_0=scene.realcompo({"mode": "fixed", "text_weight": 0.0}, **sampling)[0],
-        text_only=scene.realcompo({"mode": "text only"}, **sampling)[0],
-        spatial_only=scene.realcompo({"mode": "spatial only"}, **sampling)[0],
+        text=scene.realcompo({"mode": "fixed", "text_weight": 1.0} | (settings or {}), **sampling)[0],
+        spatial=scene.realcompo({"mode": "fixed", "text_weight": 0.0} | (settings or {}), **sampling)[0],
     )
-    assert not equal(out, "stock_text", "stock_spatial")
-    assert equal(out, "stock_text", "text_only") and equal(out, "stock_text", "text_weight_1")
-    assert equal(out, "stock_spatial", "spatial_only") and equal(out, "stock_spatial", "text_weight_0")
+    images = {name: latent["samples"] for name, latent in out.items()}
+    assert not torch.equal(images["stock_text"], images["stock_spatial"])
+    assert torch.equal(images["stock_text"], images["text"])
+    assert torch.equal(images["stock_spatial"], images["spatial"])
+
+
+@pytest.mark.parametrize("name", sampler_names())
+def test_one_sided_weights_are_the_stock_sampler(host: Host, name: str) -> None:
+    assert_limits(host, Scene(width=64, height=64), sampler_name=name, steps=2)
+
+
+@pytest.mark.parametrize("sampling", CASES.values(), ids=CASES)
+def test_one_sided_weights_are_stock_with_other_settings(host: Host, sampling: dict) -> None:
+    scene = Scene(width=96, height=64, batch=2)
+    scene.latent = scene.add("VAEEncode", pixels=scene.add("EmptyImage", width=96, height=64, batch_size=2, color=9)[0], vae=scene.vae)[0]
+    assert_limits(host, scene, **sampling)
+
+
+def test_one_sided_weights_are_stock_when_inpainting(host: Host) -> None:
+    scene = Scene(width=64, height=64)
+    pixels = scene.add("EmptyImage", width=64, height=64, batch_size=1, color=9)[0]
+    encoded = scene.add("VAEEncode", pixels=pixels, vae=scene.vae)[0]
+    mask = scene.add("SolidMask", value=1.0, width=32, height=64)[0]
+    canvas = scene.add("SolidMask", value=0.0, width=64, height=64)[0]
+    half = scene.add("MaskComposite", destination=canvas, source=mask, x=0, y=0, operation="add")[0]
+    scene.latent = scene.add("SetLatentNoiseMask", samples=encoded, mask=half)[0]
+    assert_limits(host, scene, sampler_name="ddim")
+
+
+def test_one_sided_weights_are_stock_with_a_controlnet(host: Host) -> None:
+    scene = Scene(width=64, height=64, gligen=False)
+    add_controlnet(scene)
+    assert_limits(host, scene)
+
+
+@pytest.mark.parametrize(("mode", "branch"), [("text only", "text"), ("spatial only", "spatial")])
+def test_one_branch_alone_is_the_stock_sampler(host: Host, mode: str, branch: str) -> None:
+    scene = Scene(width=64, height=64)
+    stock = scene.stock(getattr(scene, branch))
+    ours = scene.realcompo({"mode": mode})
+    out = host.run(scene, stock=stock[0], ours=ours[0], trace=ours[1])
+    assert torch.equal(out["stock"]["samples"], out["ours"]["samples"])
+    assert set(out["trace"].rows) == {branch}
+
+
+def test_the_guider_is_the_ksampler(host: Host) -> None:
+    scene = Scene(width=64, height=64)
+    latent, trace = guided(scene)
+    out = host.run(scene, guider=latent, ksampler=scene.realcompo()[0], trace=trace)
+    assert torch.equal(out["guider"]["samples"], out["ksampler"]["samples"])
+    assert len(out["trace"].steps) == 3
+
+
+@pytest.mark.parametrize("recipe", ["balanced", "paper", "official"])
+def test_the_same_seed_is_the_same_image(fresh: Host, recipe: str) -> None:
+    images, weights = [], []
+    for seed in (7, 7, 8):
+        fresh.forget()
+        scene = Scene(width=64, height=64)
+        ours = scene.realcompo({"recipe": recipe}, seed=seed)
+        out = fresh.run(scene, latent=ours[0], trace=ours[1])
+        images.append(out["latent"]["samples"])
+        weights.append(out["trace"].steps[-1].weight)
+    assert torch.equal(images[0], images[1]) and torch.equal(weights[0], weights[1])
+    assert not torch.equal(images[0], images[2])
+
+
+def test_the_global_random_state_is_not_touched(fresh: Host) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    scene = Scene(width=64, height=64)
+    fresh.run(scene, latent=scene.realcompo({"recipe": "official"}, sampler_name="ddim")[0])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_balanced_batch_is_its_images_one_by_one(host: Host) -> None:
+    """Each sample has its own balance; to float tolerance, since batches are computed in other order."""
+    batch = Scene(width=64, height=64, batch=2)
+    ours = batch.realcompo({"recipe": "paper"})
+    both = host.run(batch, latent=ours[0], trace=ours[1])
+    for index in (0, 1):
+        single = Scene(width=64, height=64, batch=2)
+        latent = single.add("LatentFromBatch", samples=single.latent, batch_index=index, length=1)[0]
+        one = single.realcompo({"recipe": "paper"}, latent_image=latent)
+        out = host.run(single, latent=one[0], trace=one[1])
+        assert torch.allclose(both["latent"]["samples"][index], out["latent"]["samples"][0], rtol=1e-3, atol=1e-2)
+
+
+def test_progress_and_steps_are_reported(fresh: Host) -> None:
+    scene = Scene(width=64, height=64)
+    ours = scene.realcompo({"warmup": 0.4}, steps=5)
+    trace = fresh.run(scene, trace=ours[1])["trace"]
+    assert [step.index for step in trace.steps] == [0, 1, 2, 3, 4]
+    assert [step.weight is None for step in trace.steps] == [True, True, False, False, False]
+    assert [bool(step.readings) for step in trace.steps] == [False, False, True, True, False]
+
+
+def add_controlnet(scene: Scene) -> None:
+    """A ControlNet on the spatial conditioning."""
+    image = scene.add("EmptyImage", width=64, height=64, batch_size=1, color=0x808080)[0]
+    net = scene.add("ControlNetLoader", control_net_name=CONTROLNET)[0]
+    applied = scene.add(
+        "ControlNetApplyAdvanced", positive=scene.spatial, negative=scene.negative, control_net=net, image=image,
+        strength=1.0, start_percent=0.0, end_percent=1.0,
+    )  # fmt: skip
+    scene.spatial = applied[0]
+
+
+def guided(scene: Scene) -> tuple[list, list]:
+    """The same run as :meth:`Scene.realcompo` through SamplerCustomAdvanced."""
+    guider = scene.add(
+        "RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
+        spatial_positive=scene.spatial, cfg=7.5, balancer=scene.balancer(),
+    )  # fmt: skip
+    sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
+    noise = scene.add("RandomNoise", noise_seed=7)[0]
+    sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
+    done = scene.add(
+        "SamplerCustomAdvanced", noise=noise, guider=guider[0], sampler=sampler, sigmas=sigmas, latent_image=scene.latent
+    )
+    return done[0], guider[1]
