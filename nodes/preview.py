@@ -40,8 +40,12 @@ class RealCompoLayoutPreview(Node):
             is_output_node=True,
             inputs=[
                 Layout.Input("layout", tooltip="The layout to see."),
-                io.Int.Input("width", default=512, min=16, max=16384, step=8, tooltip="Width in pixels, without an image."),
-                io.Int.Input("height", default=512, min=16, max=16384, step=8, tooltip="Height in pixels, without an image."),
+                io.Int.Input(
+                    "width", default=512, min=16, max=16384, step=8, tooltip="Width in pixels, without an image."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=16, max=16384, step=8, tooltip="Height in pixels, without an image."
+                ),
                 io.Image.Input("image", optional=True, tooltip="Drawn over this image, at its own size, if connected."),
             ],
             outputs=[io.Image.Output(id="preview", display_name="preview", tooltip="The layout as an image.")],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .errors import InputError
-from .layout import Layout
+from .layout import Entity, Layout
 
 WORD_END = "</w>"
 DETERMINERS = frozenset(
@@ -57,22 +57,21 @@ def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int
     """Token positions of each entity's phrase in the prompt, one tuple per entity.
 
     Entities that share a phrase take its occurrences in order, or share the only one ("two
-    corgis"). Articles and counts carry no object and are left out. Raises :class:`InputError`
-    with the prompt's tokens where a phrase is absent or its occurrences are ambiguous.
+    corgis"). Longer phrases choose first, so that "cube" is not found inside "red cube" where it
+    also stands alone. Articles and counts carry no object and are left out. Raises
+    :class:`InputError` with the prompt's tokens where a phrase is absent or has too few places.
     """
     words = words_of(tokenizer(prompt))
-    keys = [tuple(word.text for word in words_of(tokenizer(entity.phrase))) for entity in layout.entities]
-    seen: dict[tuple[str, ...], int] = {}
-    located = []
-    for entity, key in zip(layout.entities, keys, strict=True):
-        index = seen.get(key, 0)
-        seen[key] = index + (entity.tokens is None)
-        if entity.tokens is not None:
-            located.append(_checked(entity.tokens, entity.phrase, words))
-        else:
-            rivals = sum(k == key and e.tokens is None for k, e in zip(keys, layout.entities, strict=True))
-            located.append(_choose(find(key, words, rivals), index, rivals, entity.phrase, words))
-    return tuple(located)
+    phrases = [tuple(word.text for word in words_of(tokenizer(entity.phrase))) for entity in layout.entities]
+    free = [i for i, entity in enumerate(layout.entities) if entity.tokens is None]
+    located = {i: _checked(e, words) for i, e in enumerate(layout.entities) if e.tokens is not None}
+    for i in sorted(free, key=lambda i: -len(phrases[i])):
+        rivals = [j for j in free if phrases[j] == phrases[i]]
+        taken = {p for j, positions in located.items() if phrases[j] != phrases[i] for p in positions}
+        hits = find(phrases[i], words, len(rivals))
+        hits = [hit for hit in hits if taken.isdisjoint(hit)] or hits
+        located[i] = _choose(hits, rivals.index(i), len(rivals), layout.entities[i].phrase, words)
+    return tuple(located[i] for i in range(len(phrases)))
 
 
 def find(phrase: Sequence[str], words: Sequence[Word], wanted: int = 1) -> list[tuple[int, ...]]:
@@ -151,9 +150,10 @@ def _choose(hits: list, index: int, rivals: int, phrase: str, words: Sequence[Wo
     return hits[index]
 
 
-def _checked(tokens: tuple[int, ...], phrase: str, words: Sequence[Word]) -> tuple[int, ...]:
+def _checked(entity: Entity, words: Sequence[Word]) -> tuple[int, ...]:
     known = {position for word in words for position in word.positions}
-    if not set(tokens) <= known:
+    if not entity.tokens or not set(entity.tokens) <= known:
         expected = f"positions of the prompt's tokens {describe(words)}"
-        raise InputError(f"tokens of {phrase!r}", expected, str(list(tokens)), "Leave them out to search.")
-    return tokens
+        got = str(list(entity.tokens or ()))
+        raise InputError(f"tokens of {entity.phrase!r}", expected, got, "Leave them out to search.")
+    return entity.tokens

@@ -155,7 +155,8 @@ def provision_own(comfyui: Path, stamp: Path) -> tuple[Path, Path]:
 def write_runner(python: Path, comfyui: Path) -> None:
     """``.host/run``: the interpreter, with COMFYUI_PATH set; all other make targets use it."""
     runner = HOST / "run"
-    runner.write_text(f'#!/bin/sh\nexport COMFYUI_PATH="{comfyui}"\nexec "{python}" "$@"\n')
+    # Threads that spin while they wait slow each other down where cores are few.
+    runner.write_text(f'#!/bin/sh\nexport COMFYUI_PATH="{comfyui}" OMP_WAIT_POLICY=passive\nexec "{python}" "$@"\n')
     runner.chmod(0o755)
 
 

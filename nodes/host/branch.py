@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from .gradients import differentiable, differentiable_options, recomputed
 
 # Half precision loses the small gradients of the loss; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
+# What autograd says of an operation that it cannot go back through.
+NO_BACKWARD = ("does not require grad", "Inference tensor", "inplace operation", "derivative for")
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,10 @@ class Branch:
     def _differentiate(
         self, capture: Capture, latent: Tensor, sigma: Tensor, options: dict, checkpointing: bool
     ) -> Pull:
-        with differentiable(self._modules()), _checkpointed(self.model, capture, checkpointing):
+        module = self.model.diffusion_model
+        kept = [block.layer for block in capture.blocks]
+        recomputing = recomputed(module, kept) if checkpointing else nullcontext()
+        with differentiable(self._modules()), recomputing, self._told():
             leaf = latent.clone().requires_grad_()
             comfy.samplers.calc_cond_batch(self.model, [self.positive], leaf, sigma.clone(), options)
             maps = capture.pooled()
@@ -103,6 +108,18 @@ class Branch:
             scale = HALF_LOSS_SCALE if self.model.get_dtype() == torch.float16 else 1.0
             (gradient,) = torch.autograd.grad(loss * scale, leaf)
             return Pull(gradient / scale, readings_of(capture))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in the user's words when some patch of the model has no backward."""
+        try:
+            yield
+        except RuntimeError as error:
+            if type(error) is not RuntimeError or not any(part in str(error) for part in NO_BACKWARD):
+                raise
+            got = f"a patch or attention backend without one ({str(error).splitlines()[0]})"
+            fix = "Remove the patch, start ComfyUI with --use-pytorch-cross-attention, or set the mode to fixed."
+            raise InputError(f"{self.name} model", "a gradient through every patch", got, fix) from error
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
@@ -169,12 +186,3 @@ def readings_of(capture: Capture) -> tuple[Reading, ...]:
         Reading(a.detach().float().cpu(), o.regions.float().cpu(), region_loss(a, o.regions).detach().cpu(), o.phrases)
         for o, a in capture.pooled()
     )
-
-
-@contextmanager
-def _checkpointed(model: Any, capture: Capture, on: bool) -> Iterator[None]:
-    if not on:
-        yield
-        return
-    with recomputed(model.diffusion_model, [block.layer for block in capture.blocks]):
-        yield

@@ -109,6 +109,10 @@ def collector(collected: dict[str, Any]) -> type:
         def INPUT_TYPES(cls) -> dict:
             return {"required": {"value": (AnyType("*"), {}), "name": ("STRING", {})}}
 
+        @classmethod
+        def IS_CHANGED(cls, **_: Any) -> float:
+            return float("nan")  # collect also what the host has cached
+
         def collect(self, value: Any, name: str) -> tuple:
             collected[name] = value
             return ()

@@ -49,7 +49,9 @@ def test_one_sided_weights_are_the_stock_sampler(host: Host, name: str) -> None:
 @pytest.mark.parametrize("sampling", CASES.values(), ids=CASES)
 def test_one_sided_weights_are_stock_with_other_settings(host: Host, sampling: dict) -> None:
     scene = Scene(width=96, height=64, batch=2)
-    scene.latent = scene.add("VAEEncode", pixels=scene.add("EmptyImage", width=96, height=64, batch_size=2, color=9)[0], vae=scene.vae)[0]
+    scene.latent = scene.add(
+        "VAEEncode", pixels=scene.add("EmptyImage", width=96, height=64, batch_size=2, color=9)[0], vae=scene.vae
+    )[0]
     assert_limits(host, scene, **sampling)
 
 
@@ -153,6 +155,11 @@ def guided(scene: Scene) -> tuple[list, list]:
     noise = scene.add("RandomNoise", noise_seed=7)[0]
     sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
     done = scene.add(
-        "SamplerCustomAdvanced", noise=noise, guider=guider[0], sampler=sampler, sigmas=sigmas, latent_image=scene.latent
+        "SamplerCustomAdvanced",
+        noise=noise,
+        guider=guider[0],
+        sampler=sampler,
+        sigmas=sigmas,
+        latent_image=scene.latent,
     )
     return done[0], guider[1]

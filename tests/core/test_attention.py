@@ -1,0 +1,85 @@
+"""Attention maps: token probabilities against plain softmax attention, and the share inside a region."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from realcompo_core.attention import pool, share_inside, token_probabilities
+
+TOKENS = ((1,), (2, 5), (3, 4, 6))
+
+
+def queries_and_keys(dtype: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 12, 24, generator=generator), torch.randn(2, 7, 24, generator=generator)
+    return (q * scale).to(dtype), (k * scale).to(dtype)
+
+
+def naive(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """One head at a time, softmax over all tokens, mean over heads, then over each object's tokens."""
+    pairs = zip(q.chunk(heads, dim=-1), k.chunk(heads, dim=-1), strict=True)
+    maps = sum((a @ b.mT / a.shape[-1] ** 0.5).softmax(dim=-1) for a, b in pairs) / heads
+    return torch.stack([maps[..., list(tokens)].mean(dim=-1) for tokens in TOKENS], dim=1)
+
+
+@pytest.mark.parametrize("heads", [1, 3, 8])
+def test_probabilities_are_those_of_softmax_attention(heads: int) -> None:
+    q, k = queries_and_keys()
+    torch.testing.assert_close(token_probabilities(q, k, heads, TOKENS), naive(q, k, heads), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
+    q, k = queries_and_keys(dtype)
+    maps = token_probabilities(q, k, 3, TOKENS)
+    assert maps.dtype == torch.float32
+    assert torch.equal(maps, token_probabilities(q.float(), k.float(), 3, TOKENS))
+
+
+def test_large_logits_stay_finite() -> None:
+    q, k = queries_and_keys(torch.float32, scale=100)
+    maps = token_probabilities(q, k, 3, TOKENS)
+    assert maps.isfinite().all() and maps.min() >= 0 and maps.max() <= 1
+
+
+def test_each_token_by_itself_sums_to_one() -> None:
+    q, k = queries_and_keys()
+    every = token_probabilities(q, k, 3, [(token,) for token in range(k.shape[1])])
+    torch.testing.assert_close(every.sum(dim=1), torch.ones(2, 12, dtype=torch.float64))
+
+
+def test_the_gradient_reaches_the_queries() -> None:
+    q, k = queries_and_keys()
+    q.requires_grad_()
+    (found,) = torch.autograd.grad(token_probabilities(q, k, 3, TOKENS).square().sum(), q)
+    (expected,) = torch.autograd.grad(naive(q, k, 3).square().sum(), q)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_layers_are_pooled_by_their_mean() -> None:
+    assert pool([torch.zeros(1, 2, 3, 4), torch.ones(1, 2, 3, 4)]).eq(0.5).all()
+
+
+def test_the_share_inside_is_the_inside_sum_over_the_whole() -> None:
+    attention = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    regions = torch.tensor([[[1.0, 0.0], [0.5, 0.0]]])
+    assert share_inside(attention, regions).item() == pytest.approx((1 + 1.5) / 10)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_share_does_not_depend_on_scale(scale: float) -> None:
+    attention = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    regions = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(share_inside(attention * scale, regions), share_inside(attention, regions))
+
+
+def test_regions_of_another_size_are_resampled() -> None:
+    left = torch.zeros(1, 8, 6)
+    left[..., :3] = 1
+    attention = torch.tensor([[[[3.0, 1.0]]]])
+    assert share_inside(attention, left).item() == pytest.approx(0.75)
+
+
+def test_an_object_without_attention_has_no_share() -> None:
+    shares = share_inside(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]), torch.ones(1, 2, 2))
+    assert shares.isnan().tolist() == [[True], [False]]

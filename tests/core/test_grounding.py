@@ -1,0 +1,52 @@
+"""A layout tied to a prompt's tokens: regions at any size, shared where tokens are."""
+
+import pytest
+import torch
+
+from realcompo_core.errors import InputError
+from realcompo_core.grounding import Grounding
+from realcompo_core.layout import Box, Entity, Layout
+from realcompo_core.tokens import Piece
+
+LEFT, RIGHT, TOP = Box(0, 0, 0.25, 1), Box(0.75, 0, 1, 1), Box(0, 0, 1, 0.5)
+
+
+def whole_words(text: str) -> list[Piece]:
+    return [Piece(f"{word}</w>", (row,)) for row, word in enumerate(text.split(), 1)]
+
+
+def test_each_entity_has_its_tokens_and_its_region() -> None:
+    layout = Layout((Entity("dog", RIGHT), Entity("red cat", LEFT)))
+    objects = Grounding.of(layout, "a red cat and a dog", whole_words).objects(1, 4)
+    assert objects.phrases == ("dog", "red cat")
+    assert objects.tokens == ((6,), (2, 3))
+    assert objects.regions.tolist() == [[[0, 0, 0, 1]], [[1, 0, 0, 0]]]
+
+
+def test_entities_with_the_same_tokens_share_the_union_of_their_regions() -> None:
+    layout = Layout((Entity("a corgi", LEFT), Entity("grass", TOP), Entity("corgi", RIGHT)))
+    objects = Grounding.of(layout, "two corgis on grass", whole_words).objects(2, 4)
+    assert objects.phrases == ("a corgi", "grass")
+    assert objects.tokens == ((2,), (4,))
+    assert objects.regions.tolist() == [[[1, 0, 0, 1]] * 2, [[1] * 4, [0] * 4]]
+
+
+def test_a_union_never_exceeds_one() -> None:
+    layout = Layout((Entity("cat", TOP), Entity("cat", TOP)))
+    assert Grounding(layout, ((2,), (2,))).objects(2, 1).regions.tolist() == [[[1], [0]]]
+
+
+def test_tokens_that_only_overlap_are_not_shared() -> None:
+    layout = Layout((Entity("red cat", LEFT), Entity("cat", RIGHT)))
+    assert Grounding(layout, ((2, 3), (3,))).objects(4, 4).regions.shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 13), (1, 1)])
+def test_regions_are_those_of_the_layout_at_that_size(size: tuple[int, int]) -> None:
+    layout = Layout((Entity("cat", LEFT), Entity("dog", TOP)))
+    assert torch.equal(Grounding(layout, ((1,), (2,))).objects(*size).regions, layout.rasterise(*size))
+
+
+def test_a_missing_phrase_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="phrase 'dog'"):
+        Grounding.of(Layout((Entity("dog", LEFT),)), "a cat", whole_words)

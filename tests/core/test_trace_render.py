@@ -1,0 +1,232 @@
+"""Traces and their pictures: finite images in 0..1 of a sane size, whatever a run holds."""
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from realcompo_core.balancer import BalancerSettings
+from realcompo_core.layout import Box, Entity, Layout
+from realcompo_core.render import (
+    BACKGROUND,
+    attention_sheet,
+    balance_sheet,
+    beside,
+    colour,
+    layout_image,
+    loss_curves,
+    outline,
+    paint,
+    polyline,
+    stack,
+)
+from realcompo_core.trace import Reading, Step, Trace
+
+SIZES = [(16, 16), (9, 31), (40, 12)]
+
+
+def words(text: str, width: int) -> Tensor:
+    """A caption without a font: the right width, and lighter where there is text."""
+    assert text and width > 0
+    return torch.full((12, width, 3), 0.8)
+
+
+def layout_of(objects: int) -> Layout:
+    edges = [index / (objects + 1) for index in range(objects)]
+    return Layout(tuple(Entity(f"object {i}", Box(e, e, e + 1.9 / (objects + 1), 1)) for i, e in enumerate(edges)))
+
+
+def reading_of(layout: Layout, height: int, width: int, seed: int) -> Reading:
+    generator = torch.Generator().manual_seed(seed)
+    count = len(layout.entities)
+    attention = torch.rand(2, count, math.ceil(height / 2), math.ceil(width / 2), generator=generator)
+    phrases = tuple(entity.phrase for entity in layout.entities)
+    return Reading(attention, layout.rasterise(height, width), torch.rand(2, count, generator=generator), phrases)
+
+
+def trace_of(objects: int, steps: int, size: tuple[int, int] = (16, 16)) -> Trace:
+    layout = layout_of(objects)
+    trace = Trace(layout, BalancerSettings(), total_steps=steps)
+    for index in range(steps):
+        readings = {name: (reading_of(layout, *size, seed=index),) for name in ("text", "spatial")}
+        trace.steps.append(Step(index, 1.0, torch.linspace(0, 1, 2 * math.prod(size)).view(2, 1, *size), readings))
+    return trace
+
+
+def check(image: Tensor, most: int = 4000) -> None:
+    assert image.dtype == torch.float32 and image.ndim == 3 and image.shape[-1] == 3
+    assert image.isfinite().all() and image.min() >= 0 and image.max() <= 1
+    assert 12 <= image.shape[0] <= most and 12 <= image.shape[1] <= most
+
+
+# Sheets
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("objects", "steps"), [(1, 1), (1, 50), (12, 1), (12, 50)])
+def test_sheets_are_images(objects: int, steps: int, size: tuple[int, int]) -> None:
+    trace = trace_of(objects, steps, size)
+    check(balance_sheet(trace, words, sample=1, tile=48))
+    check(attention_sheet(trace, words, sample=1, tile=48))
+    check(loss_curves(trace, words))
+
+
+@pytest.mark.parametrize("trace", [Trace(), trace_of(2, 0), Trace(steps=[Step(0, 1.0, None)], total_steps=1)])
+def test_a_run_that_balanced_nothing_says_so(trace: Trace) -> None:
+    said: list[str] = []
+
+    def hear(text: str, width: int) -> Tensor:
+        said.append(text)
+        return words(text, width)
+
+    for draw in (balance_sheet, attention_sheet, loss_curves):
+        check(draw(trace, hear))
+    for words_of_absence in ("No blended steps", "No attention was read", "nothing was read"):
+        assert any(text.startswith(words_of_absence) for text in said)
+    assert not any("-1" in text for text in said)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("broken", [1, 3])
+def test_readings_that_are_not_finite_are_left_out(bad: float, broken: int) -> None:
+    trace = trace_of(1, 3)
+    for step in trace.steps[:broken]:
+        for (reading,) in step.readings.values():
+            reading.attention.fill_(bad)
+            reading.losses.fill_(bad)
+    for draw in (balance_sheet, attention_sheet, loss_curves):
+        check(draw(trace, words))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 9])
+def test_the_attention_sheet_shows_at_most_so_many_steps(columns: int) -> None:
+    said: list[str] = []
+
+    def hear(text: str, width: int) -> Tensor:
+        said.append(text)
+        return words(text, width)
+
+    check(attention_sheet(trace_of(1, 5), hear, tile=32, columns=columns))
+    shown = {text.split(":")[0] for text in said if text.startswith("step ")}
+    assert len(shown) == min(columns, 5)
+    assert "step 0" in shown and (columns == 1 or "step 4" in shown)
+
+
+def test_one_branch_may_be_missing_at_a_step() -> None:
+    trace = trace_of(2, 3)
+    del trace.steps[1].readings["text"]
+    for draw in (balance_sheet, attention_sheet, loss_curves):
+        check(draw(trace, words))
+
+
+def test_a_trace_without_a_layout_still_has_its_balance() -> None:
+    trace = trace_of(1, 4)
+    trace.layout = None
+    check(balance_sheet(trace, words))
+
+
+def test_the_balance_is_blue_for_text_and_orange_for_spatial() -> None:
+    def sheet(weight: float) -> Tensor:
+        step = Step(0, 1.0, torch.full((1, 1, 4, 4), weight))
+        return balance_sheet(Trace(steps=[step], total_steps=1), lambda _, width: torch.zeros(12, width, 3))
+
+    red, _, blue = (sheet(1.0) - sheet(0.0)).mean(dim=(0, 1))
+    assert red < 0 < blue
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("shade", [0.0, 1.0])
+@pytest.mark.parametrize("size", [(64, 64), (48, 160), (13, 17)])
+@pytest.mark.parametrize("objects", [1, 12])
+def test_a_layout_is_drawn_over_its_canvas(objects: int, size: tuple[int, int], shade: float) -> None:
+    canvas = torch.full((*size, 3), shade)
+    image = layout_image(canvas, layout_of(objects), words)
+    check(image)
+    assert image.shape == canvas.shape and not torch.equal(image, canvas)
+    assert canvas.eq(shade).all()
+
+
+def test_a_canvas_too_small_for_words_has_none() -> None:
+    layout = Layout((Entity("cat", Box(0, 0, 1, 1)),))
+    with_words = layout_image(torch.zeros(8, 40, 3), layout, words)
+    assert torch.equal(with_words, layout_image(torch.zeros(8, 40, 3), layout, lambda _, w: torch.ones(9, w, 3)))
+
+
+# Parts
+
+
+def test_colours_are_linear_between_stops_and_clamped() -> None:
+    values = torch.tensor([[-1.0, 0.0, 0.25, 1.0, 2.0, math.nan]])
+    reds = colour(values, [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)])[0, :, 0]
+    assert reds.tolist() == [0, 0, 0.5, 0, 0, 0]
+
+
+def test_an_outline_is_the_border_inside_the_region() -> None:
+    region = torch.zeros(8, 8)
+    region[2:6, 1:7] = 1
+    border = outline(region, 8, 8)
+    assert int(border.sum()) == 4 * 6 - 2 * 4
+    assert not border[region == 0].any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_thinnest_region_has_an_outline(size: tuple[int, int]) -> None:
+    region = Entity("pole", Box(0.5, 0.1, 0.501, 0.9)).region(*size)
+    assert outline(region, 64, 64).any()
+
+
+def test_paint_covers_by_its_opacity() -> None:
+    image = paint(torch.zeros(1, 2, 3), torch.tensor([[True, False]]), (1, 0.5, 0), 0.5)
+    assert image.tolist() == [[[0.5, 0.25, 0], [0, 0, 0]]]
+
+
+def test_stacks_and_rows_are_padded_with_background() -> None:
+    images = [torch.ones(2, 5, 3), torch.ones(3, 4, 3)]
+    assert stack(images, gap=1).shape == (7, 5, 3) and beside(images, gap=1).shape == (3, 11, 3)
+    torch.testing.assert_close(stack(images, gap=1)[2, 0], torch.tensor(BACKGROUND))
+
+
+@pytest.mark.parametrize("points", [[(0, 0), (1, 1)], [(0.5, 0.5)], [(0, 1), (0.5, 0), (1, 1)], [(0, 0.2), (0, 0.9)]])
+def test_a_line_passes_through_its_points(points: list[tuple[float, float]]) -> None:
+    mask = polyline(points, 101, 201, margin=10)
+    assert all(mask[round(90 - 80 * y), round(10 + 180 * x)] for x, y in points)
+
+
+def test_a_line_through_no_points_is_empty() -> None:
+    assert not polyline([], 20, 20).any()
+
+
+# Traces
+
+
+def test_a_deep_copy_of_a_trace_is_itself() -> None:
+    trace = trace_of(1, 1)
+    assert copy.deepcopy({"options": [trace]})["options"][0] is trace
+
+
+def test_restarting_forgets_the_run_but_not_the_layout() -> None:
+    trace = trace_of(2, 3)
+    trace.rows["text"] += 2
+    trace.restart()
+    assert trace.steps == [] and not trace.rows and len(trace.layout.entities) == 2
+
+
+def test_a_loss_is_summed_over_objects_and_averaged_over_samples() -> None:
+    losses = torch.tensor([[0.5, 0.25], [1.0, 0.25]])
+    reading = Reading(torch.ones(2, 2, 4, 4), torch.ones(2, 4, 4), losses, ("cat", "dog"))
+    trace = Trace(steps=[Step(0, 2.0, None), Step(3, 1.0, None, {"text": (reading, reading), "spatial": ()})])
+    assert trace.losses() == [{"step": 3, "text": 2.0, "spatial": 0}]
+
+
+def test_a_summary_is_plain_json() -> None:
+    trace = trace_of(1, 2)
+    trace.rows["text"] += 4
+    summary = json.loads(json.dumps(trace.summary()))
+    assert summary["settings"]["recipe"] == "balanced" and summary["settings"]["layers"] == "all"
+    assert summary["rows"] == {"text": 4} and len(summary["losses"]) == 2
+    assert Trace().summary()["settings"] == {}

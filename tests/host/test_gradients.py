@@ -1,0 +1,126 @@
+"""The balance's gradient through real models: right, early, and cheap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_host import Host
+from probe import inspect, relative
+from scenes import Scene
+from test_sampling import add_controlnet
+from torch import Tensor
+
+SIZE = {"width": 128, "height": 128}
+
+
+def total_loss(pulls: dict) -> float:
+    return sum(float(r.losses.double().sum()) for pull in pulls.values() for r in pull.readings)
+
+
+def rebalanced_loss(run: Any, latent: Tensor, sigma: Tensor) -> float:
+    """The loss of both branches at the present balance; the balance is put back."""
+    balance = run.balancer.balance
+    text, spatial = run._predict(0, latent, sigma, run.text.options)
+    pulls = run._rebalance(0, latent, sigma, text, spatial)
+    run.balancer.balance = balance
+    return total_loss(pulls)
+
+
+def test_the_loss_on_a_fixed_latent_falls_along_the_gradient(host: Host) -> None:
+    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[float]:
+        losses = []
+        for _ in range(6):
+            text, spatial = run._predict(0, latent, sigma, options)
+            losses.append(total_loss(run._rebalance(0, latent, sigma, text, spatial)))
+        return losses
+
+    losses = inspect(host, Scene(**SIZE), look, prior=0.0, step_scale=0.5)
+    assert losses[-1] < losses[0]
+    assert all(after <= before + 1e-5 for before, after in zip(losses, losses[1:], strict=False))
+
+
+def test_the_balance_gradient_is_the_finite_difference(host: Host) -> None:
+    """Closed form times backprop through both networks, against moving the balance and reading the loss."""
+
+    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
+        slopes: list[Tensor] = []
+        update, run.balancer.update = run.balancer.update, lambda g, *_: slopes.append(g) or torch.ones(1)
+        start = run.balancer.balance
+        rebalanced_loss(run, latent, sigma)
+        direction = slopes[0] / slopes[0].abs().max()
+        sides = []
+        for sign in (1, -1):
+            run.balancer.balance = start + sign * 0.05 * direction
+            sides.append(rebalanced_loss(run, latent, sigma))
+        run.balancer.update = update
+        return float((slopes[0] * direction).sum()), (sides[0] - sides[1]) / 0.1
+
+    slope, difference = inspect(host, Scene(**SIZE), look, prior=0.0)
+    assert relative(slope, difference) < 2e-2
+
+
+def test_gradients_flow_through_a_controlnet(host: Host) -> None:
+    scene = Scene(**SIZE, gligen=False)
+    add_controlnet(scene)
+    assert pull_agrees_with_finite_difference(host, scene)
+
+
+def test_gradients_flow_through_gligen(host: Host) -> None:
+    assert pull_agrees_with_finite_difference(host, Scene(**SIZE))
+
+
+def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
+    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
+        def loss(at: Tensor) -> float:
+            pull = run.spatial.pull(at, sigma, run.settings, gradient=False)
+            return total_loss({"spatial": pull})
+
+        gradient = run.spatial.pull(latent, sigma, run.settings, gradient=True).gradient
+        direction = gradient / gradient.norm()
+        step = 0.02 * latent.norm()
+        difference = (loss(latent + step * direction) - loss(latent - step * direction)) / (2 * step)
+        return float((gradient * direction).sum()), float(difference)
+
+    slope, difference = inspect(host, scene, look)
+    return slope > 0 and relative(slope, difference) < 2e-2
+
+
+def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:
+    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
+        from dataclasses import replace
+
+        recomputing = replace(run.settings, checkpointing=True)
+        early = run.text.pull(latent, sigma, run.settings, gradient=True).gradient
+        recomputed = run.text.pull(latent, sigma, recomputing, gradient=True).gradient
+        branch = host.pack("nodes.host.branch")
+        install = branch.Capture.install
+        branch.Capture.install = lambda self, options, early_exit: install(self, options, early_exit=False)
+        try:
+            whole = run.text.pull(latent, sigma, run.settings, gradient=True).gradient
+        finally:
+            branch.Capture.install = install
+        return [early, recomputed, whole]
+
+    early, recomputed, whole = inspect(host, Scene(**SIZE), look)
+    assert early.abs().max() > 0
+    assert torch.equal(early, recomputed) and torch.equal(early, whole)
+
+
+def test_checkpointing_changes_no_image(host: Host) -> None:
+    scene = Scene(width=64, height=64)
+    plain, recomputed = (scene.realcompo({"checkpointing": on})[0] for on in (False, True))
+    out = host.run(scene, plain=plain, recomputed=recomputed)
+    assert torch.equal(out["plain"]["samples"], out["recomputed"]["samples"])
+
+
+def test_gradients_need_no_differentiable_backend(host: Host) -> None:
+    """On the CPU the host chooses an attention backend without a backward; the pass must not use it."""
+    from comfy.ldm.modules import attention
+
+    assert attention.optimized_attention is attention.attention_sub_quad
+
+    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
+        return run.spatial.pull(latent, sigma, run.settings, gradient=True).gradient
+
+    assert inspect(host, Scene(**SIZE), look).abs().max() > 0
