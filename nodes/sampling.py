@@ -43,7 +43,7 @@ class RealCompoBalancer(Node):
                     "recipe",
                     options=[recipe.value for recipe in Recipe],
                     default=DEFAULTS.recipe.value,
-                    tooltip="Mode dynamic only. balanced is this pack's own; paper and official follow the paper and its code.",
+                    tooltip="Mode dynamic only. balanced is our own; paper and official follow the paper and its code.",
                 ),
                 io.Float.Input(
                     "text_weight",
@@ -59,15 +59,15 @@ class RealCompoBalancer(Node):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. More places "
-                    "better; 0 for stylised models.",
+                    tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. "
+                    "More places better; 0 for stylised models.",
                 ),
                 io.Int.Input(
                     "every",
                     default=DEFAULTS.every,
                     min=1,
                     max=10000,
-                    tooltip="Mode dynamic only: balance at every n-th step. 2 is faster; the balance follows less closely.",
+                    tooltip="Mode dynamic only: balance at every n-th step. 2 is faster and follows less closely.",
                 ),
                 io.Float.Input(
                     "step_scale",
@@ -75,7 +75,7 @@ class RealCompoBalancer(Node):
                     min=0.0,
                     max=1e6,
                     step=0.1,
-                    tooltip="Mode dynamic only: factor on the recipe's step, how strongly the balance follows attention.",
+                    tooltip="Mode dynamic only: factor on the recipe's step. More follows attention more.",
                 ),
                 io.Float.Input(
                     "limit",
@@ -200,7 +200,7 @@ class RealCompoKSampler(Node):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The random seed of the noise and of the recipe official's start: the same seed gives the same image.",
+                    tooltip="The seed of the noise, and of recipe official's start: same seed, same image.",
                 ),
                 io.Int.Input("steps", default=50, min=1, max=10000, tooltip="Denoising steps."),
                 io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=CFG),

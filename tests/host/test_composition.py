@@ -77,7 +77,7 @@ class Attn2Replace:
     def __init__(self) -> None:
         self.calls, self.callbacks = 0, []
 
-    def __deepcopy__(self, memo: dict) -> "Attn2Replace":
+    def __deepcopy__(self, memo: dict) -> Attn2Replace:
         return self  # the host copies model options with every clone; count in one place
 
     def add(self, callback: Any, **kwargs: Any) -> None:

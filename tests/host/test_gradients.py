@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def test_the_loss_on_a_fixed_latent_falls_along_the_gradient(host: Host) -> None
 
     losses = inspect(host, Scene(**SIZE), look, prior=0.0, step_scale=0.5)
     assert losses[-1] < losses[0]
-    assert all(after <= before + 1e-5 for before, after in zip(losses, losses[1:], strict=False))
+    assert all(after <= before + 1e-5 for before, after in pairwise(losses))
 
 
 def test_the_balance_gradient_is_the_finite_difference(host: Host) -> None:
