@@ -121,7 +121,7 @@ def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if name.endswith(("alpha_attn", "alpha_dense")):  # GLIGEN's gates, closed at 0
         return torch.full(shape, 0.5)
     if len(shape) < 2:
-        return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+        return torch.ones(shape) if name.endswith(("weight", "scale")) else torch.zeros(shape)
     fan_in = shape[1:].numel()
     return torch.randn(shape, generator=generator) * (0.02 if "embedding" in name else fan_in**-0.5)
 

@@ -77,7 +77,7 @@ class Branch:
             out = custom(args) if custom else comfy.samplers.calc_cond_batch(self.model, conds, latent, sigma, options)
             for function in options.get("sampler_pre_cfg_function", []):
                 out = function(args | {"conds_out": out, "cond_scale": self.guider.cfg, "timestep": sigma})
-        self._check(out, sigma)
+        self._check(out, latent, sigma)
         return Prediction(out[0], out[1])
 
     def pull(self, latent: Tensor, sigma: Tensor, settings: BalancerSettings, *, gradient: bool) -> Pull:
@@ -149,11 +149,14 @@ class Branch:
         comfy.patcher_extension.add_wrapper_with_key(kind, "realcompo_rows", count, options, True)
         return options
 
-    def _check(self, out: list[Tensor], sigma: Tensor) -> None:
-        if not all(torch.isfinite(prediction).all() for prediction in out):
-            got = f"NaN or infinity at sigma {float(sigma.max()):.3g}"
-            fix = "Try fp32 or bf16 weights for that model, a lower cfg, or the attention upcast option."
-            raise InputError(f"{self.name} model", "finite predictions", got, fix)
+    def _check(self, out: list[Tensor], latent: Tensor, sigma: Tensor) -> None:
+        if all(torch.isfinite(prediction).all() for prediction in out):
+            return
+        got = f"NaN or infinity at sigma {float(sigma.max()):.3g}"
+        if not torch.isfinite(latent).all():
+            raise InputError("latent_image", "a finite latent", got, "Check the latent's source, or lower the cfg.")
+        fix = "Try fp32 or bf16 weights for that model, a lower cfg, or the attention upcast option."
+        raise InputError(f"{self.name} model", "finite predictions", got, fix)
 
 
 class Nested:

@@ -1,0 +1,146 @@
+"""The pack in real ComfyUI servers, over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.__main__ import MODELS, WORKFLOW, demo, overrides, write_models
+from demo.server import ROOT, Client, ServerError, serve
+from demo.workflow import to_prompt, widget_names
+
+NODES = {
+    "RealCompoLayout", "RealCompoLayoutConditioning", "RealCompoAttentionCapture", "RealCompoBalancer",
+    "RealCompoGuider", "RealCompoKSampler", "RealCompoTracePreview", "RealCompoLayoutPreview",
+}  # fmt: skip
+SMALL = {"width": 64, "height": 64}
+
+
+def run(work: Coroutine) -> Any:
+    return asyncio.run(work)
+
+
+async def small_prompt(client: Client, seed: int = 1, steps: int = 3) -> dict:
+    """The layout workflow with the small models, at a small size."""
+    changes = overrides() | {"EmptyLatentImage": SMALL, "RealCompoKSampler": {"steps": steps, "seed": seed}}
+    return to_prompt(json.loads(WORKFLOW.read_text()), await client.get("object_info"), changes)
+
+
+async def image_of(client: Client, outputs: dict) -> bytes:
+    saved = next(o["images"][0] for o in outputs.values() if o["images"][0]["type"] == "output")
+    return await client.file(saved)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models() -> Path:
+    write_models()
+    return MODELS
+
+
+@pytest.mark.parametrize("name", ["comfyui-realcompo", "ComfyUI_RealCompo-main (1)", "nodes.v2"])
+def test_the_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    async def work() -> set[str]:
+        async with serve(tmp_path, pack_name=name) as client:
+            return set(await client.get("object_info"))
+
+    assert run(work()) >= NODES
+
+
+def test_the_same_seed_is_the_same_image_on_two_servers(tmp_path: Path) -> None:
+    async def work(base: Path, seed: int) -> bytes:
+        async with serve(base, models=MODELS) as client:
+            outputs = await client.run(await small_prompt(client, seed))
+            return pixels(await image_of(client, outputs))
+
+    one, two = run(work(tmp_path / "one", 1)), run(work(tmp_path / "two", 1))
+    assert one == two and one != run(work(tmp_path / "three", 2))
+
+
+def pixels(png: bytes) -> bytes:
+    from io import BytesIO
+
+    from PIL import Image
+
+    return Image.open(BytesIO(png)).tobytes()
+
+
+def test_progress_preview_and_a_prompt_stop(tmp_path: Path) -> None:
+    """Interrupted after a step of balancing, the run ends within a step, and the next one is whole."""
+    steps = 12
+
+    async def work() -> tuple[list[int], list[str], dict]:
+        async with serve(tmp_path, models=MODELS) as client:
+            values: list[int] = []
+            events: list[str] = []
+            stops: list[asyncio.Task] = []
+
+            def on_event(event: str, data: Any) -> None:
+                events.append(event)
+                if event == "progress":
+                    values.append(data["value"])
+                    if data["value"] == 7 and not stops:
+                        stops.append(asyncio.ensure_future(client.post("interrupt")))
+
+            await client.run(await small_prompt(client, steps=steps), on_event)
+            await stops[0]
+            return values, events, await client.run(await small_prompt(client, steps=3))
+
+    values, events, after = run(work())
+    assert 7 <= max(values) <= 9 < steps
+    assert "preview" in events and "execution_interrupted" in events and "execution_success" not in events
+    assert any(o["images"][0]["type"] == "output" for o in after.values())
+
+
+def test_an_error_is_told_and_the_server_goes_on(tmp_path: Path) -> None:
+    async def work() -> tuple[str, dict]:
+        async with serve(tmp_path, models=MODELS) as client:
+            broken = await small_prompt(client)
+            layout = next(node for node in broken.values() if node["class_type"] == "RealCompoLayout")
+            layout["inputs"]["layout"] = "a corgi: 0.5 0.1 0.2 0.9"
+            with pytest.raises(ServerError) as caught:
+                await client.run(broken)
+            return str(caught.value), await client.run(await small_prompt(client))
+
+    error, after = run(work())
+    assert error.startswith("RealCompoLayout: RealCompo Layout, line 1, box: expected [left, top, right, bottom]")
+    assert after
+
+
+def test_the_demo_leaves_what_it_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    monkeypatch.setattr("demo.__main__.PIXELS", 64)
+    monkeypatch.setattr("demo.__main__.STEPS", 5)
+    report = json.loads(run(demo(tmp_path / "demo")).read_text())
+    assert set(report) == {"image", "host_version", "settings", "rows", "seconds", "losses"}
+    assert report["rows"] == {"spatial": 10, "text": 6, "text attention": 2, "spatial attention": 2}
+    assert [row["step"] for row in report["losses"]] == [2, 3]
+    assert report["settings"]["steps"] == 5 and report["seconds"] > 0
+    image = Image.open(report["image"])
+    assert image.size == (64, 64) and len(image.getcolors(64 * 64)) > 100
+    assert all((tmp_path / "demo" / f"{name}.png").exists() for name in ("balance", "attention", "losses"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem)
+def test_workflows_fit_their_nodes(tmp_path: Path, path: Path) -> None:
+    """Known nodes, a value for every widget, links that agree on both ends, and a thumbnail."""
+
+    async def work() -> dict:
+        async with serve(tmp_path) as client:
+            return await client.get("object_info")
+
+    workflow, known = json.loads(path.read_text()), run(work())
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert {n["type"] for n in nodes.values()} <= set(known) | {"MarkdownNote"}
+    for node in (n for n in nodes.values() if n["type"] in known):
+        assert len(node.get("widgets_values", [])) == len(list(widget_names(known[node["type"]]))), node["type"]
+    for link, source, slot, target, to, kind in workflow["links"]:
+        assert link in nodes[source]["outputs"][slot]["links"]
+        assert nodes[target]["inputs"][to]["link"] == link
+        assert nodes[source]["outputs"][slot]["type"] == kind
+    assert path.with_suffix(".jpg").exists()
