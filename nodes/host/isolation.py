@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
@@ -22,15 +23,22 @@ def may_share(one: ModelPatcher, other: ModelPatcher, hooked: bool) -> bool:
 
 
 def own_copy(patcher: ModelPatcher) -> ModelPatcher:
-    """A clone of the patcher around its own deep copy of the module, in its unpatched state."""
+    """A clone of the patcher around its own copy of the module, in its unpatched state."""
     megabytes = patcher.model_size() / 2**20
     logging.info("RealCompo: both branches use one checkpoint with different patches; copying it (%.0f MB)", megabytes)
+    if getattr(patcher, "is_dynamic", bool)():  # newer hosts keep such weights on disk: load them once more
+        return patcher.clone(disable_dynamic=True)
     _unload(patcher)
     clone = patcher.clone()
-    clone.model, clone.parent = copy.deepcopy(patcher.model), None
+    clone.model, clone.parent = _copied(patcher.model), None
     clone.backup, clone.object_patches_backup, clone.hook_backup = {}, {}, {}
     clone.pinned = set()
     return clone
+
+
+def _copied(model: Any) -> Any:
+    """A deep copy of the weights; the model's description is shared, and can't be copied on every host."""
+    return copy.deepcopy(model, {id(model.model_config): model.model_config})
 
 
 def _unload(patcher: ModelPatcher) -> None:
