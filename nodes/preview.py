@@ -112,12 +112,12 @@ class RealCompoTracePreview(Node):
 
 def weights(trace: TraceValue, sample: int) -> Tensor:
     """w_text of one sample at every blended step [steps, H, W] in latent cells; one empty mask if there is none."""
-    found = [step.weight[sample, 0] for step in trace.steps if step.weight is not None]
+    found = [weight[sample, 0] for _, weight in trace.blended()]
     return torch.stack(found) if found else torch.zeros(1, 8, 8)
 
 
 def _check_sample(trace: TraceValue, sample: int) -> None:
-    sizes = [step.weight.shape[0] for step in trace.steps if step.weight is not None]
+    sizes = [weight.shape[0] for _, weight in trace.blended()]
     sizes += [r.losses.shape[0] for step in trace.steps for found in step.readings.values() for r in found]
     if sizes and sample >= min(sizes):
         fix = "Choose an image of the batch; the first is 0."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -23,7 +23,7 @@ class InputError(ValueError):
 
 
 @contextmanager
-def naming(node: str) -> Iterator[None]:
+def naming(node: str) -> Generator[None]:
     """Name the node in every :class:`InputError` raised inside; the innermost name wins."""
     try:
         yield

@@ -81,10 +81,10 @@ def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
 
 def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128) -> Tensor:
     """The balance map of one sample at every blended step: blue where the text branch leads, orange the spatial."""
-    steps = [step for step in trace.steps if step.weight is not None]
-    if not steps:
+    blended = trace.blended()
+    if not blended:
         return caption("No blended steps: one model did them all.", 4 * tile)
-    tiles = [_balance_tile(step, trace.layout, caption, sample, tile) for step in steps]
+    tiles = [_balance_tile(step, weight[sample, 0], trace.layout, caption, tile) for step, weight in blended]
     columns = max(4, math.ceil(math.sqrt(2 * len(tiles))))
     rows = [beside(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
     return stack([_balance_legend(caption, tile), *rows])
@@ -138,14 +138,13 @@ def _tile_size(height: int, width: int, tile: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _balance_tile(step: Step, layout: Layout | None, caption: Caption, sample: int, tile: int) -> Tensor:
-    weight = step.weight[sample, 0]
+def _balance_tile(step: int, weight: Tensor, layout: Layout | None, caption: Caption, tile: int) -> Tensor:
     size = _tile_size(*weight.shape, tile)
     image = colour(enlarge(weight, *size), BALANCE)
     for region in layout.rasterise(*size) if layout else ():
         image = paint(image, outline(region, *size), (0.1, 0.1, 0.1))
     mean = f"{float(weight.mean()):.0%} text"
-    return stack([image, caption(f"step {step.index}: {mean}", size[1])], gap=2)
+    return stack([image, caption(f"step {step}: {mean}", size[1])], gap=2)
 
 
 def _balance_legend(caption: Caption, tile: int) -> Tensor:

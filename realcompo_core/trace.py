@@ -65,6 +65,10 @@ class Trace:
         """The recorder is shared: hosts deep-copy model options, and the run must still be recorded here."""
         return self
 
+    def blended(self) -> list[tuple[int, Tensor]]:
+        """The steps that blended two branches, with w_text [B, 1, H, W] in latent cells."""
+        return [(step.index, step.weight) for step in self.steps if step.weight is not None]
+
     def losses(self) -> list[dict[str, float]]:
         """For each balanced step, the loss summed over objects, mean over samples, by branch."""
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +110,7 @@ class Branch:
             return Pull(gradient / scale, readings_of(capture))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self) -> Generator[None]:
         """Say in the user's words when some patch of the model has no backward."""
         try:
             yield
@@ -128,7 +128,7 @@ class Branch:
         return list({id(module): module for module in modules}.values())
 
     @contextmanager
-    def _current(self) -> Iterator[None]:
+    def _current(self) -> Generator[None]:
         """Two branches may share a module, which knows only one current patcher."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         before, self.model.current_patcher = self.model.current_patcher, self.guider.model_patcher

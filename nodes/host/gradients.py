@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
-def differentiable(modules: Iterable[nn.Module]) -> Iterator[None]:
+def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
     """Leave inference mode and make the modules usable in autograd, without a copy; undone at exit."""
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
         for module in modules:
@@ -24,7 +24,7 @@ def differentiable(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def borrowed(module: nn.Module) -> Iterator[None]:
+def borrowed(module: nn.Module) -> Generator[None]:
     """Swap every weight for an alias of the same storage that autograd accepts and never trains.
 
     Inference tensors cannot be saved for backward; an alias can, and costs no memory. The
@@ -45,7 +45,7 @@ def borrowed(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def differentiable_attention(module: nn.Module) -> Iterator[None]:
+def differentiable_attention(module: nn.Module) -> Generator[None]:
     """Make attention layers that are called without transformer options use PyTorch's SDPA.
 
     The memory-saving backends have no backward; GLIGEN and ControlNet never see the override in
@@ -78,7 +78,7 @@ def attention_override(existing: Callable | None) -> Callable:
 
 
 @contextmanager
-def recomputed(module: nn.Module, keep: Iterable[nn.Module]) -> Iterator[None]:
+def recomputed(module: nn.Module, keep: Iterable[nn.Module]) -> Generator[None]:
     """Recompute the activations of all layers but ``keep`` in the backward pass instead of storing them."""
     kept = {id(layer) for layer in keep}
     kinds = (ResBlock, SpatialTransformer)
