@@ -6,23 +6,23 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from .random_models import CHECKPOINT, GLIGEN, MODELS
 from .server import ROOT, Client, ServerError, serve
+from .workflow import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
-MODELS = ROOT / ".host" / "models"
 SHEETS = ("balance", "attention", "losses")
 PIXELS, STEPS = 256, 20
 
 
 def overrides() -> dict[str, dict[str, Any]]:
     """What differs from the workflow as an artist opens it: small random models, a small picture."""
-    from .random_models import CHECKPOINT, GLIGEN
-
     size = {"width": PIXELS, "height": PIXELS}
     return {
         "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
@@ -34,14 +34,10 @@ def overrides() -> dict[str, dict[str, Any]]:
 
 
 def write_models() -> None:
-    """The random models, made with ComfyUI's own classes on the CPU."""
-    sys.path.insert(0, os.environ["COMFYUI_PATH"])
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True
-    from .random_models import write
-
-    write(MODELS)
+    """The random models, made with ComfyUI's own classes in a process of their own."""
+    environment = os.environ | {"PYTHONPATH": os.environ["COMFYUI_PATH"]}
+    command = [sys.executable, "-m", "demo.random_models"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def progress(event: str, data: Any) -> None:
@@ -52,8 +48,6 @@ def progress(event: str, data: Any) -> None:
 
 async def run(client: Client, output: Path) -> Path:
     """Queue the workflow, keep its pictures, and write the report."""
-    from .workflow import to_prompt
-
     prompt = to_prompt(json.loads(WORKFLOW.read_text()), await client.get("object_info"), overrides())
     started = time.monotonic()
     outputs = await client.run(prompt, progress)

@@ -1,13 +1,12 @@
 """Small random-weight models that ComfyUI's own loaders take for SD1.5 files.
 
 They show that the whole path works and they draw noise, not pictures. Run with ComfyUI on the path:
-``python -m demo.random_models MODELS_FOLDER``.
+``python -m demo.random_models``.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+MODELS = Path(__file__).resolve().parent.parent / ".host" / "models"
 CHECKPOINT, GLIGEN, CONTROLNET, LORA = (
     f"realcompo_random_{name}.safetensors" for name in ("sd15", "gligen", "controlnet", "lora")
 )
@@ -101,7 +101,7 @@ def lora(seed: int, rank: int = 4) -> dict[str, Tensor]:
 
 
 def write(models: Path) -> None:
-    """Put every file that is not there yet into ComfyUI's models folder."""
+    """Put every file that is not there yet into a models folder."""
     makers = {
         models / "checkpoints" / CHECKPOINT: checkpoint,
         models / "gligen" / GLIGEN: gligen,
@@ -127,4 +127,7 @@ def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True  # before anything asks which device there is
+    write(MODELS)

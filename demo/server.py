@@ -98,7 +98,8 @@ async def serve(
 
 def prepare(base: Path, pack_name: str, models: Path | None) -> None:
     """Folders for a server: the pack linked as a custom node, the models folder linked if given."""
-    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
+    for folder in (base / "custom_nodes", *([models] if models else [])):
+        folder.mkdir(parents=True, exist_ok=True)
     links = {base / "custom_nodes" / pack_name: ROOT} | ({base / "models": models} if models else {})
     for link, target in links.items():
         if not link.exists():

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from demo.__main__ import MODELS, WORKFLOW, demo, overrides, write_models
+from demo.__main__ import WORKFLOW, demo, overrides, write_models
+from demo.random_models import MODELS
 from demo.server import ROOT, Client, ServerError, serve
 from demo.workflow import to_prompt, widget_names
 

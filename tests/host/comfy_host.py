@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from demo.random_models import MODELS, write
+from demo.server import prepare
+
 PACK = "ComfyUI-RealCompo"
 
 
@@ -35,7 +37,9 @@ class Host:
     """Runs prompts through the real executor and hands back what nodes put out."""
 
     def __init__(self, base: Path) -> None:
-        boot(base)
+        prepare(base, PACK, MODELS)
+        self.loop = boot(base)
+        write(MODELS)
         import execution
 
         import nodes
@@ -66,6 +70,9 @@ class Host:
             if event in ("execution_error", "execution_interrupted"):
                 raise PromptError(data.get("exception_message", event))
         return dict(self.collected)
+
+    def close(self) -> None:
+        self.loop.close()
 
     def forget(self) -> None:
         """Drop cached outputs, so that the next run executes every node."""
@@ -143,14 +150,11 @@ class AnyType(str):
         return False
 
 
-def boot(base: Path) -> None:
-    """Import ComfyUI on the CPU with its own folders under ``base``, and load this pack as it would."""
-    if "execution" in sys.modules:
-        return
-    custom_nodes = base / "custom_nodes"
-    custom_nodes.mkdir(parents=True, exist_ok=True)
-    if not (custom_nodes / PACK).exists():
-        (custom_nodes / PACK).symlink_to(ROOT, target_is_directory=True)
+def boot(base: Path) -> asyncio.AbstractEventLoop:
+    """Import ComfyUI on the CPU with the folders under ``base``, and load the pack that is linked there.
+
+    Possible once in a process; returns the loop that the server object holds.
+    """
     comfyui = os.environ["COMFYUI_PATH"]
     sys.path.insert(0, comfyui)
     argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base), "--disable-api-nodes"]
@@ -167,3 +171,4 @@ def boot(base: Path) -> None:
     loop = asyncio.new_event_loop()
     server.PromptServer(loop)
     loop.run_until_complete(nodes.init_extra_nodes(init_api_nodes=False))
+    return loop

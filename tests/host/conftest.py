@@ -11,23 +11,16 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from comfy_host import ROOT, Host
-
-MODELS = ROOT / ".host" / "models"
+from comfy_host import Host
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     if "COMFYUI_PATH" not in os.environ:
         pytest.exit("COMFYUI_PATH is not set: run the tests by `make test`.", returncode=2)
-    base = tmp_path_factory.mktemp("comfyui")
-    (base / "models").symlink_to(MODELS, target_is_directory=True)
-    MODELS.mkdir(parents=True, exist_ok=True)
-    booted = Host(base)
-    from demo.random_models import write
-
-    write(MODELS)
+    booted = Host(tmp_path_factory.mktemp("comfyui"))
     yield booted
+    booted.close()
 
 
 @pytest.fixture
