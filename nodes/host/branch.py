@@ -20,7 +20,7 @@ from ...realcompo_core.balancer import BalancerSettings
 from ...realcompo_core.errors import InputError
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
-from .capture import Capture, attention_blocks, choose_blocks, watch
+from .capture import Capture, attention_blocks, choose_blocks, grounded, watch
 from .gradients import differentiable, differentiable_options, recomputed
 
 # Half precision loses the small gradients of the loss; a power of two is exact to undo.
@@ -81,28 +81,35 @@ class Branch:
         return Prediction(out[0], out[1])
 
     def pull(self, latent: Tensor, sigma: Tensor, settings: BalancerSettings, *, gradient: bool) -> Pull:
-        """RealCompo eq. 6 and its gradient at a latent, positive conditioning only, by an early-exit pass."""
+        """RealCompo eq. 6 and its gradient at a latent, positive conditioning only, by early-exit passes."""
         size = tuple(latent.shape[-2:])
         blocks = choose_blocks(attention_blocks(self.model), settings.downsample, settings.layers, size)
-        capture = Capture(watch(self.positive, size), blocks)
-        options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} attention")
-        with self._current():
-            if not gradient:
-                comfy.samplers.calc_cond_batch(self.model, [self.positive], latent, sigma, options)
-                return Pull(torch.zeros_like(latent), readings_of(capture))
-            return self._differentiate(capture, latent, sigma, differentiable_options(options), settings.checkpointing)
+        pulls = []
+        for conds in _by_hooks(self.positive):
+            capture = Capture(watch(conds, size), blocks)
+            options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} attention")
+            with self._current():
+                read = self._differentiate if gradient else self._read
+                pulls.append(read(capture, conds, latent, sigma, options, settings.checkpointing))
+        return Pull(
+            sum((p.gradient for p in pulls), torch.zeros_like(latent)), tuple(r for p in pulls for r in p.readings)
+        )
+
+    def _read(self, capture: Capture, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict, _: bool) -> Pull:
+        comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
+        return Pull(torch.zeros_like(latent), readings_of(capture))
 
     def _differentiate(
-        self, capture: Capture, latent: Tensor, sigma: Tensor, options: dict, checkpointing: bool
+        self, capture: Capture, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict, checkpointing: bool
     ) -> Pull:
-        module = self.model.diffusion_model
         kept = [block.layer for block in capture.blocks]
-        recomputing = recomputed(module, kept) if checkpointing else nullcontext()
+        recomputing = recomputed(self.model.diffusion_model, kept) if checkpointing else nullcontext()
         with differentiable(self._modules()), recomputing, self._told():
             leaf = latent.clone().requires_grad_()
-            comfy.samplers.calc_cond_batch(self.model, [self.positive], leaf, sigma.clone(), options)
+            options = differentiable_options(options)
+            comfy.samplers.calc_cond_batch(self.model, [conds], leaf, sigma.clone(), options)
             maps = capture.pooled()
-            if not maps:  # no conditioning with a layout is active at this sigma
+            if not maps:  # none of these conditionings has a layout and is active at this sigma
                 return Pull(torch.zeros_like(latent), ())
             loss = sum(region_loss(attention, objects.regions).sum() for objects, attention in maps)
             scale = HALF_LOSS_SCALE if self.model.get_dtype() == torch.float16 else 1.0
@@ -181,6 +188,15 @@ def check_patcher(name: str, patcher: ModelPatcher) -> None:
     except InputError as error:
         error.field = f"{name} model"
         raise
+
+
+def _by_hooks(conds: list[dict]) -> list[list[dict]]:
+    """Conditionings with the same weight hooks: the host changes weights in place between such groups,
+    so no graph may span two. Groups without a layout are left out, for nothing is read of them."""
+    groups: dict[Any, list[dict]] = {}
+    for cond in conds:
+        groups.setdefault(cond.get("hooks"), []).append(cond)
+    return [group for group in groups.values() if grounded(group)]
 
 
 def readings_of(capture: Capture) -> tuple[Reading, ...]:

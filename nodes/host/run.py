@@ -32,34 +32,34 @@ class Run:
         self.last_step = -1
         self.warned = False
 
+    @property
+    def primary(self) -> Branch:
+        """The branch whose options the sampler knows, and whose guidance is applied."""
+        return self.text or self.spatial
+
     def denoised(self, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
         """The blended, guided prediction at a latent [B, C, H, W]; ``sigma`` [B], ``options`` the sampler's own."""
         step = self.schedule.step(float(sigma.max()))
-        text, spatial = self._predict(step, latent, sigma, options)
+        first_of_step = step > self.last_step
+        self.primary.options = options
+        text, spatial = self._predict(step, latent, sigma)
         pulls: dict[str, Pull] = {}
         if self._blends() and self.balancer is None:
             self.balancer = self._start(latent)
-        if step > self.last_step and self._balances(step):
+        if first_of_step and self._balances(step):
             pulls = self._rebalance(step, latent, sigma, text, spatial)
-        prediction = self._blended(step, text, spatial)
-        self._record(step, sigma, pulls)
-        return self._guide(prediction, latent, sigma, options)
+        if first_of_step:
+            self._record(step, sigma, pulls)
+        return self._guide(self._blended(step, text, spatial), latent, sigma)
 
-    def _predict(
-        self, step: int, latent: Tensor, sigma: Tensor, options: dict
-    ) -> tuple[Prediction | None, Prediction | None]:
-        uncond = self.cfg_needs_uncond(options)
-        warm = self._blends() and self.schedule.warming_up(step)
-        text = spatial = None
-        if self.text is not None:
-            self.text.options = options
-        elif self.spatial is not None:
-            self.spatial.options = options
-        if self.text is not None and not (warm and not self._balances(step)):
-            text = self.text.predict(latent, sigma, self.text.options, uncond=uncond)
-        if self.spatial is not None:
-            spatial = self.spatial.predict(latent, sigma, self.spatial.options, uncond=uncond)
-        return text, spatial
+    def _predict(self, step: int, latent: Tensor, sigma: Tensor) -> tuple[Prediction | None, Prediction | None]:
+        """Both branches' predictions; None for one that this step does not need."""
+        skips_text = self._warming_up(step) and not self._balances(step)
+        text = None if self.text is None or skips_text else self._predict_one(self.text, latent, sigma)
+        return text, None if self.spatial is None else self._predict_one(self.spatial, latent, sigma)
+
+    def _predict_one(self, branch: Branch, latent: Tensor, sigma: Tensor) -> Prediction:
+        return branch.predict(latent, sigma, branch.options, uncond=self._needs_uncond())
 
     def _rebalance(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
@@ -99,23 +99,27 @@ class Run:
         return sampling.calculate_input(sigma_next, one) / sampling.calculate_input(sigma, one), sigma
 
     def _blended(self, step: int, text: Prediction | None, spatial: Prediction | None) -> Prediction:
-        if text is None or (self._blends() and self.schedule.warming_up(step)):
+        if text is None or self._warming_up(step):
             return spatial
         if spatial is None:
             return text
         weight = self.balancer.weight
         return Prediction(blend(text.cond, spatial.cond, weight), blend(text.uncond, spatial.uncond, weight))
 
-    def _guide(self, prediction: Prediction, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
-        conds = (self.text or self.spatial).guider.conds
-        uncond = conds.get("negative") if self.cfg_needs_uncond(options) else None
+    def _guide(self, prediction: Prediction, latent: Tensor, sigma: Tensor) -> Tensor:
+        primary = self.primary
+        conds = primary.guider.conds
         return comfy.samplers.cfg_function(
-            (self.text or self.spatial).model, prediction.cond, prediction.uncond, self.cfg, latent, sigma,
-            model_options=options, cond=conds["positive"], uncond=uncond,
+            primary.model, prediction.cond, prediction.uncond, self.cfg, latent, sigma, model_options=primary.options,
+            cond=conds["positive"], uncond=conds.get("negative") if self._needs_uncond() else None,
         )  # fmt: skip
 
-    def cfg_needs_uncond(self, options: dict) -> bool:
-        return not math.isclose(self.cfg, 1.0) or options.get("disable_cfg1_optimization", False)
+    def _needs_uncond(self) -> bool:
+        asked = self.primary.options.get("disable_cfg1_optimization", False)
+        return asked or not math.isclose(self.cfg, 1.0)
+
+    def _warming_up(self, step: int) -> bool:
+        return self._blends() and self.schedule.warming_up(step)
 
     def _blends(self) -> bool:
         return self.text is not None and self.spatial is not None
@@ -141,10 +145,8 @@ class Run:
             logging.warning("RealCompo: attention is zero or not finite; the balance stays as it is at such steps")
 
     def _record(self, step: int, sigma: Tensor, pulls: dict[str, Pull]) -> None:
-        if step <= self.last_step:
-            return
         self.last_step = step
-        warm = self.schedule.warming_up(step)
-        weight = self.balancer.weight.float().cpu() if self.balancer is not None and not warm else None
+        blended = self.balancer is not None and not self._warming_up(step)
+        weight = self.balancer.weight.float().cpu() if blended else None
         readings = {name: pull.readings for name, pull in pulls.items() if pull.readings}
         self.trace.steps.append(Step(step, float(sigma.max()), weight, readings))

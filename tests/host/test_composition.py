@@ -222,3 +222,42 @@ def test_another_pack_can_add_to_our_patch(fresh: Host) -> None:
     occupant = Attn2Replace()
     capture.AttentionPatch(lambda *_: None, occupant).add(print, weight=1.0)
     assert occupant.callbacks == [(print, {"weight": 1.0})]
+
+
+def with_occupant(host: Host, scene: Scene) -> dict:
+    _, name = occupied(host, ("input", 5, 0))
+    model = scene.apply(scene.model, name)
+    return {"model": model, "spatial_model": model}
+
+
+def with_lora(host: Host, scene: Scene) -> dict:
+    return {"model": lora(scene, 0.8), "spatial_model": scene.model}
+
+
+def with_controlnet(host: Host, scene: Scene) -> dict:
+    add_controlnet(scene)
+    return {"spatial_positive": scene.spatial}
+
+
+def with_two_hook_groups(host: Host, scene: Scene) -> dict:
+    hooked = []
+    for strength in (0.8, -0.8):
+        hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=strength)[0]
+        hooked.append(
+            scene.add(
+                "ConditioningSetProperties", cond_NEW=scene.spatial, hooks=hooks, strength=1.0, set_cond_area="default"
+            )[0]
+        )
+    return {"spatial_positive": scene.add("ConditioningCombine", conditioning_1=hooked[0], conditioning_2=hooked[1])[0]}
+
+
+@pytest.mark.parametrize("other", [with_occupant, with_lora, with_controlnet, with_two_hook_groups])
+def test_reading_attention_changes_nothing_else(fresh: Host, other: Any) -> None:
+    """A balance that is read for but never moved gives the image of the fixed weight, bit for bit."""
+    scene = Scene(**SIZE)
+    inputs = other(fresh, scene)
+    still = scene.realcompo({"step_scale": 0.0, "prior": 0.0}, **inputs)
+    fixed = scene.realcompo({"mode": "fixed", "text_weight": 0.5}, **inputs)
+    out = fresh.run(scene, still=still[0], trace=still[1], fixed=fixed[0])
+    assert out["trace"].losses()
+    assert torch.equal(out["still"]["samples"], out["fixed"]["samples"])

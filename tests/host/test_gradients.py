@@ -22,7 +22,7 @@ def total_loss(pulls: dict) -> float:
 def rebalanced_loss(run: Any, latent: Tensor, sigma: Tensor) -> float:
     """The loss of both branches at the present balance; the balance is put back."""
     balance = run.balancer.balance
-    text, spatial = run._predict(0, latent, sigma, run.text.options)
+    text, spatial = run._predict(0, latent, sigma)
     pulls = run._rebalance(0, latent, sigma, text, spatial)
     run.balancer.balance = balance
     return total_loss(pulls)
@@ -32,7 +32,7 @@ def test_the_loss_on_a_fixed_latent_falls_along_the_gradient(host: Host) -> None
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[float]:
         losses = []
         for _ in range(6):
-            text, spatial = run._predict(0, latent, sigma, options)
+            text, spatial = run._predict(0, latent, sigma)
             losses.append(total_loss(run._rebalance(0, latent, sigma, text, spatial)))
         return losses
 
