@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 MODELS = Path(__file__).resolve().parent.parent / ".host" / "models"
-CHECKPOINT, GLIGEN, CONTROLNET, LORA = (
-    f"realcompo_random_{name}.safetensors" for name in ("sd15", "gligen", "controlnet", "lora")
+CHECKPOINT, GLIGEN, CONTROLNET, LORA, UNET_FILE = (
+    f"realcompo_random_{name}.safetensors" for name in ("sd15", "gligen", "controlnet", "lora", "unet")
 )
 UNET = {
     "image_size": 32, "in_channels": 4, "model_channels": 320, "num_res_blocks": [1, 1, 1], "channel_mult": (1, 1, 1),
@@ -40,6 +40,11 @@ def unet_weights(seed: int) -> dict[str, Tensor]:
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     return random_weights(shapes_of(UNetModel(**UNET, out_channels=4, device="meta")), seed)
+
+
+def other_unet(seed: int) -> dict[str, Tensor]:
+    """A second model for the other branch, in fp16."""
+    return {name: tensor.half() for name, tensor in unet_weights(seed).items()}
 
 
 def text_encoder_weights(seed: int) -> dict[str, Tensor]:
@@ -107,6 +112,7 @@ def write(models: Path) -> None:
         models / "gligen" / GLIGEN: gligen,
         models / "controlnet" / CONTROLNET: controlnet,
         models / "loras" / LORA: lora,
+        models / "diffusion_models" / UNET_FILE: other_unet,
     }
     for seed, (path, make) in enumerate(makers.items()):
         if not path.exists():

@@ -47,7 +47,7 @@ class RealCompoAttentionCapture(Node):
 
     @classmethod
     def run(cls, model: Any, conditioning: list, downsample: int, layers: str) -> io.NodeOutput:
-        check_patcher("watched", model)
+        check_patcher("watched", model, downsample, Layers(layers))
         groundings = [o[OPTION] for _, o in conditioning if isinstance(o.get(OPTION), Grounding)]
         if not groundings:
             fix = "Connect the RealCompo Layout Conditioning node."

@@ -41,10 +41,10 @@ class RealCompoLayoutPreview(Node):
             inputs=[
                 Layout.Input("layout", tooltip="The layout to see."),
                 io.Int.Input(
-                    "width", default=512, min=16, max=16384, step=8, tooltip="Width in pixels, without an image."
+                    "width", default=512, min=16, max=4096, step=8, tooltip="Width in pixels, without an image."
                 ),
                 io.Int.Input(
-                    "height", default=512, min=16, max=16384, step=8, tooltip="Height in pixels, without an image."
+                    "height", default=512, min=16, max=4096, step=8, tooltip="Height in pixels, without an image."
                 ),
                 io.Image.Input("image", optional=True, tooltip="Drawn over this image, at its own size, if connected."),
             ],
@@ -113,7 +113,7 @@ class RealCompoTracePreview(Node):
 def weights(trace: TraceValue, sample: int) -> Tensor:
     """w_text of one sample at every blended step [steps, H, W] in latent cells; one empty mask if there is none."""
     found = [weight[sample, 0] for _, weight in trace.blended()]
-    return torch.stack(found) if found else torch.zeros(1, 8, 8)
+    return torch.stack(found) if found else torch.zeros(1, 1, 1)
 
 
 def _check_sample(trace: TraceValue, sample: int) -> None:

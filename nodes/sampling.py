@@ -114,7 +114,7 @@ class RealCompoBalancer(Node):
 
 
 def branch_inputs() -> list[io.Input]:
-    """The inputs that every RealCompo sampler has for its two branches."""
+    """The inputs of two branches that every RealCompo sampler needs."""
     return [
         io.Model.Input("model", tooltip="The text branch: the model whose look you want."),
         io.Conditioning.Input("positive", tooltip="The prompt for the text branch, with the layout."),
@@ -123,6 +123,12 @@ def branch_inputs() -> list[io.Input]:
             "spatial_positive",
             tooltip="The prompt for the spatial branch, with the layout and its GLIGEN boxes or ControlNet.",
         ),
+    ]
+
+
+def optional_inputs() -> list[io.Input]:
+    """The inputs that every RealCompo sampler has a default for."""
+    return [
         io.Model.Input(
             "spatial_model",
             optional=True,
@@ -141,7 +147,7 @@ def make_guider(
     node: type[Node], trace: TraceValue, model: Any, positive: list, negative: list, spatial_positive: list, cfg: float,
     spatial_model: Any = None, spatial_negative: list | None = None, balancer: BalancerSettings | None = None,
 ) -> RealCompoGuider:  # fmt: skip
-    """A guider from what :func:`branch_inputs` declares, with its defaults for what is left empty."""
+    """A guider from the inputs declared above, with defaults for what is left empty."""
     text = BranchInputs(model, positive, negative)
     spatial = BranchInputs(
         spatial_model or model, spatial_positive, negative if spatial_negative is None else spatial_negative
@@ -164,9 +170,9 @@ class RealCompoGuiderNode(Node):
             category=CATEGORY,
             description="Two balanced branches as a guider, for SamplerCustomAdvanced and any sampler and sigmas.",
             inputs=[
-                *branch_inputs()[:4],
+                *branch_inputs(),
                 io.Float.Input("cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=CFG),
-                *branch_inputs()[4:],
+                *optional_inputs(),
             ],
             outputs=[
                 io.Guider.Output(id="guider", display_name="guider", tooltip="For SamplerCustomAdvanced."),
@@ -192,7 +198,7 @@ class RealCompoKSampler(Node):
             category=CATEGORY,
             description="Sample with a realistic and a spatial model at once, balanced pixel by pixel.",
             inputs=[
-                *branch_inputs()[:4],
+                *branch_inputs(),
                 io.Latent.Input("latent_image", tooltip="The latent to start from."),
                 io.Int.Input(
                     "seed",
@@ -214,7 +220,7 @@ class RealCompoKSampler(Node):
                     step=0.01,
                     tooltip="Share of noise that is put on the latent: below 1 the image's structure stays.",
                 ),
-                *branch_inputs()[4:],
+                *optional_inputs(),
             ],
             outputs=[
                 io.Latent.Output(id="latent", display_name="latent", tooltip="The denoised latent."),
@@ -238,7 +244,8 @@ def _ksample(
 ) -> dict:
     """Step for step what the stock KSampler does, with our guider in place of the stock one."""
     patcher = guider.model_patcher
-    samples = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+    ratios = {key: latent[key] for key in ("downscale_ratio_spacial", "downscale_ratio_temporal") if key in latent}
+    samples = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"], **ratios)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     stock = comfy.samplers.KSampler(patcher, steps, patcher.load_device, sampler_name, scheduler, denoise)
     samples = guider.sample(
@@ -251,7 +258,13 @@ def _ksample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return latent | {"samples": samples.to(comfy.model_management.intermediate_device())}
+    kept = {key: value for key, value in latent.items() if key not in ratios}
+    return kept | {"samples": samples.to(comfy.model_management.intermediate_device(), _intermediate_dtype())}
+
+
+def _intermediate_dtype() -> torch.dtype:
+    """What the host keeps latents in between nodes; older hosts keep what sampling gives."""
+    return getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
 
 
 def _untouched_rng(device: torch.device) -> Any:

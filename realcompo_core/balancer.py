@@ -6,7 +6,7 @@ negatives of each other: ``balance = coef_text - coef_spatial`` and ``w_text = s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
@@ -60,11 +60,18 @@ class Rules:
     current_sigma: bool  # attention at the provisional latent is read with the current timestep
 
 
-RULES = {
-    Recipe.BALANCED: Rules(Start.PRIOR, True, 0.5, True, False, False, False),
-    Recipe.PAPER: Rules(Start.EQUAL, False, 1e6, True, False, False, True),
-    Recipe.OFFICIAL: Rules(Start.RANDOM, False, 1e6, False, True, True, True),
-}
+BALANCED = Rules(
+    start=Start.PRIOR,
+    normalised=True,
+    step=0.5,
+    text_gradient=True,
+    update_in_warmup=False,
+    conditional_only=False,
+    current_sigma=False,
+)
+PAPER = replace(BALANCED, start=Start.EQUAL, normalised=False, step=1e6, current_sigma=True)
+OFFICIAL = replace(PAPER, start=Start.RANDOM, text_gradient=False, update_in_warmup=True, conditional_only=True)
+RULES = {Recipe.BALANCED: BALANCED, Recipe.PAPER: PAPER, Recipe.OFFICIAL: OFFICIAL}
 
 
 @dataclass(frozen=True)

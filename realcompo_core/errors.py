@@ -23,6 +23,16 @@ class InputError(ValueError):
 
 
 @contextmanager
+def within(place: str) -> Generator[None]:
+    """Prefix the field of every :class:`InputError` raised inside with the place it was found in."""
+    try:
+        yield
+    except InputError as error:
+        error.field = f"{place}, {error.field}"
+        raise
+
+
+@contextmanager
 def naming(node: str) -> Generator[None]:
     """Name the node in every :class:`InputError` raised inside; the innermost name wins."""
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, within
 
 VERSION = 1
 MINIMUM_SIDE = 1e-4  # of the canvas: 0.05 pixels at 512
@@ -150,7 +150,7 @@ def _line_entity(number: int, line: str) -> Entity:
         raise InputError(where, expected, repr(line[:80]), "Example: a red cube: 0.1 0.2 0.5 0.9") from error
     if not colon or len(corners) != 4:
         raise InputError(where, expected, repr(line[:80]), "Example: a red cube: 0.1 0.2 0.5 0.9")
-    with _within(where):
+    with within(where):
         return Entity(phrase.strip(), Box(*corners))
 
 
@@ -167,7 +167,7 @@ def _entity(number: int, item: Any) -> Entity:
     where = f"object {number}"
     if not isinstance(item, dict) or not isinstance(item.get("phrase"), str):
         raise InputError(where, 'an object with a text "phrase"', _short(item), 'Add "phrase": "a cat".')
-    with _within(where):
+    with within(where):
         return Entity(item["phrase"], _box(item.get("box")), tokens=_tokens(item.get("tokens")))
 
 
@@ -198,17 +198,3 @@ def _is_number(value: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-class _within:
-    """Prefixes the field of an :class:`InputError` with the place it was found in."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, InputError):
-            error.field = f"{self.where}, {error.field}"

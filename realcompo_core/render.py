@@ -71,11 +71,11 @@ def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
     """Each object's region tinted and outlined over a canvas [H, W, 3], its phrase at its top left."""
     height, width = canvas.shape[:2]
     thickness = max(1, min(height, width) // 200)
-    for index, (entity, region) in enumerate(zip(layout.entities, layout.rasterise(height, width), strict=True)):
-        ink = PALETTE[index % len(PALETTE)]
+    for index, entity in enumerate(layout.entities):
+        ink, region = PALETTE[index % len(PALETTE)], entity.region(height, width)
         canvas = paint(canvas, region, ink, 0.25)
         canvas = paint(canvas, outline(region, height, width, thickness), ink)
-        canvas = _labelled(canvas, region, caption(entity.phrase, max(1, width // 3)), ink)
+        canvas = _labelled(canvas, region, caption(entity.phrase, max(1, width // 3)))
     return canvas
 
 
@@ -153,14 +153,16 @@ def _balance_legend(caption: Caption, tile: int) -> Tensor:
 
 
 def _attention_rows(steps: Sequence[Step], name: str, caption: Caption, sample: int, tile: int) -> list[Tensor]:
-    readings = [(step, reading) for step in steps for reading in step.readings.get(name, ())]
-    phrases = dict.fromkeys(phrase for _, reading in readings for phrase in reading.phrases)
-    rows = []
-    for phrase in phrases:
-        found = [(s, r) for s, r in readings if phrase in r.phrases]
-        tiles = [_attention_tile(s, r, r.phrases.index(phrase), caption, sample, tile) for s, r in found]
-        rows.append(stack([caption(f"{name}: {phrase}", 3 * tile), beside(tiles)], gap=2))
-    return rows
+    """A row per object of each conditioning: objects are told apart by their place, not by their words."""
+    tiles: dict[tuple[int, int], list[Tensor]] = {}
+    titles: dict[tuple[int, int], str] = {}
+    for step in steps:
+        for number, reading in enumerate(step.readings.get(name, ())):
+            for index, phrase in enumerate(reading.phrases):
+                titles[number, index] = f"{name}: {phrase}"
+                found = _attention_tile(step, reading, index, caption, sample, tile)
+                tiles.setdefault((number, index), []).append(found)
+    return [stack([caption(titles[key], 3 * tile), beside(row)], gap=2) for key, row in tiles.items()]
 
 
 def _attention_tile(step: Step, reading: Reading, index: int, caption: Caption, sample: int, tile: int) -> Tensor:
@@ -197,7 +199,7 @@ def _branch_ink(name: str, index: int) -> tuple[float, float, float]:
     return {"text": TEXT_COLOUR, "spatial": SPATIAL_COLOUR}.get(name, PALETTE[index % len(PALETTE)])
 
 
-def _labelled(canvas: Tensor, region: Tensor, label: Tensor, ink: tuple[float, float, float]) -> Tensor:
+def _labelled(canvas: Tensor, region: Tensor, label: Tensor) -> Tensor:
     rows, columns = (region > 0).nonzero(as_tuple=True)
     top = min(int(rows.min()), canvas.shape[0] - label.shape[0])
     left = min(int(columns.min()), canvas.shape[1] - label.shape[1])

@@ -13,7 +13,8 @@ class Schedule:
     """The sigmas of a run, descending and ending where the run ends, and its warm-up in steps.
 
     Step i goes from ``sigmas[i]`` to ``sigmas[i + 1]``. Multi-stage samplers also ask in between:
-    such an evaluation belongs to the step whose interval it falls in.
+    such an evaluation belongs to the step whose interval it falls in. The balance moves at a step's
+    first evaluation, so that samplers with sigmas of their own (dpm_fast) balance once a step too.
     """
 
     sigmas: Sequence[float]

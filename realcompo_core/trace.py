@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .balancer import BalancerSettings
 from .layout import Layout
+from .schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Trace:
         """Forget an earlier run of the same node."""
         self.steps.clear()
         self.rows.clear()
+
+    def begin(self, settings: BalancerSettings, layout: Layout | None, schedule: Schedule) -> None:
+        """Note what a run is about to do."""
+        self.settings, self.layout = settings, layout
+        self.total_steps, self.warmup_steps = schedule.steps, schedule.warmup
 
     def __deepcopy__(self, memo: dict) -> Trace:
         """The recorder is shared: hosts deep-copy model options, and the run must still be recorded here."""

@@ -162,7 +162,8 @@ def write_runner(python: Path, comfyui: Path) -> None:
 
 def main() -> int:
     own = os.environ.get("COMFYUI_PATH")
-    inputs = f"{own}{sys.version_info[:2]}{TOOLS.read_text()}{TORCH}{WITHOUT_DEPENDENCIES}"
+    recipe = Path(__file__).read_text() + TOOLS.read_text()
+    inputs = f"{own}{sys.version_info[:2]}{recipe}"
     stamp = HOST / f"stamp-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
     HOST.mkdir(exist_ok=True)
     try:

@@ -16,8 +16,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...realcompo_core.attention import Layers
 from ...realcompo_core.balancer import BalancerSettings
-from ...realcompo_core.errors import InputError
+from ...realcompo_core.errors import InputError, within
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
 from .capture import Capture, attention_blocks, choose_blocks, grounded, watch
@@ -67,11 +68,11 @@ class Branch:
     def positive(self) -> list[dict]:
         return self.guider.conds["positive"]
 
-    def predict(self, latent: Tensor, sigma: Tensor, options: dict, *, uncond: bool) -> Prediction:
+    def predict(self, latent: Tensor, sigma: Tensor, *, uncond: bool) -> Prediction:
         """Both conditionings at a latent, with the branch's own options, as the stock sampler does."""
         conds = [self.positive, self.guider.conds.get("negative") if uncond else None]
-        options = self._counted(options, self.name)
-        with self._current():
+        options = self._counted(self.options, self.name)
+        with self._as_current_patcher():
             custom = options.get("sampler_calc_cond_batch_function")
             args = {"conds": conds, "input": latent, "sigma": sigma, "model": self.model, "model_options": options}
             out = custom(args) if custom else comfy.samplers.calc_cond_batch(self.model, conds, latent, sigma, options)
@@ -85,10 +86,11 @@ class Branch:
         size = tuple(latent.shape[-2:])
         blocks = choose_blocks(attention_blocks(self.model), settings.downsample, settings.layers, size)
         pulls = []
-        for conds in _by_hooks(self.positive):
+        for conds in _by_hooks(grounded(self.positive)):
             capture = Capture(watch(conds, size), blocks)
             options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} attention")
-            with self._current():
+            options.pop("multigpu_clones", None)  # the host's other devices work without gradients
+            with self._as_current_patcher():
                 read = self._differentiate if gradient else self._read
                 pulls.append(read(capture, conds, latent, sigma, options, settings.checkpointing))
         return Pull(
@@ -104,7 +106,7 @@ class Branch:
     ) -> Pull:
         kept = [block.layer for block in capture.blocks]
         recomputing = recomputed(self.model.diffusion_model, kept) if checkpointing else nullcontext()
-        with differentiable(self._modules()), recomputing, self._told():
+        with differentiable(self._modules()), recomputing, self._explaining_missing_backward():
             leaf = latent.clone().requires_grad_()
             options = differentiable_options(options)
             comfy.samplers.calc_cond_batch(self.model, [conds], leaf, sigma.clone(), options)
@@ -112,12 +114,13 @@ class Branch:
             if not maps:  # none of these conditionings has a layout and is active at this sigma
                 return Pull(torch.zeros_like(latent), ())
             loss = sum(region_loss(attention, objects.regions).sum() for objects, attention in maps)
-            scale = HALF_LOSS_SCALE if self.model.get_dtype() == torch.float16 else 1.0
+            computed = self.model.manual_cast_dtype or self.model.get_dtype()
+            scale = HALF_LOSS_SCALE if computed == torch.float16 else 1.0
             (gradient,) = torch.autograd.grad(loss * scale, leaf)
             return Pull(gradient / scale, readings_of(capture))
 
     @contextmanager
-    def _told(self) -> Generator[None]:
+    def _explaining_missing_backward(self) -> Generator[None]:
         """Say in the user's words when some patch of the model has no backward."""
         try:
             yield
@@ -131,11 +134,12 @@ class Branch:
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
         patchers = [self.guider.model_patcher, *self.guider.loaded_models]
-        modules = [patcher.model for patcher in patchers if isinstance(getattr(patcher, "model", None), nn.Module)]
-        return list({id(module): module for module in modules}.values())
+        found = [getattr(patcher, "model", None) for patcher in patchers]
+        found += [getattr(control, "control_model", None) for control in _controls(self.positive)]
+        return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
 
     @contextmanager
-    def _current(self) -> Generator[None]:
+    def _as_current_patcher(self) -> Generator[None]:
         """Two branches may share a module, which knows only one current patcher."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         before, self.model.current_patcher = self.model.current_patcher, self.guider.model_patcher
@@ -166,7 +170,7 @@ class Branch:
         raise InputError(f"{self.name} model", "finite predictions", got, fix)
 
 
-class Nested:
+class HoldingSampler:
     """A stand-in for a sampler: the stock run that calls it has a model ready, and holds it while ``body`` runs."""
 
     def __init__(self, body: Any) -> None:
@@ -177,26 +181,31 @@ class Nested:
         self.result = self.body(extra_args["model_options"])
         return noise
 
-    def max_denoise(self, *_: Any) -> bool:
-        return False
 
-
-def check_patcher(name: str, patcher: ModelPatcher) -> None:
-    """Raise :class:`InputError`, before anything is loaded, for a model whose attention can't be read."""
-    try:
-        attention_blocks(patcher.model)
-    except InputError as error:
-        error.field = f"{name} model"
-        raise
+def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Layers) -> None:
+    """Raise :class:`InputError`, before anything is loaded, for a model whose attention can't be read so."""
+    with within(f"{name} model"):
+        choose_blocks(attention_blocks(patcher.model), downsample, layers, latent=(1, 1))
 
 
 def _by_hooks(conds: list[dict]) -> list[list[dict]]:
     """Conditionings with the same weight hooks: the host changes weights in place between such groups,
-    so no graph may span two. Groups without a layout are left out, for nothing is read of them."""
+    so no graph may span two."""
     groups: dict[Any, list[dict]] = {}
     for cond in conds:
         groups.setdefault(cond.get("hooks"), []).append(cond)
-    return [group for group in groups.values() if grounded(group)]
+    return list(groups.values())
+
+
+def _controls(conds: list[dict]) -> list[Any]:
+    """Every ControlNet of the conditionings, chained ones too; not all of them are loaded as models."""
+    found, pending = [], [cond.get("control") for cond in conds]
+    while pending:
+        control = pending.pop()
+        if control is not None:
+            found.append(control)
+            pending.append(control.previous_controlnet)
+    return found
 
 
 def readings_of(capture: Capture) -> tuple[Reading, ...]:

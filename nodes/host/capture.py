@@ -18,6 +18,7 @@ from ...realcompo_core.attention import Layers, pool, token_probabilities
 from ...realcompo_core.errors import InputError
 from ...realcompo_core.grounding import Grounding, Objects
 
+EXIT = "realcompo_exit"
 OPTION = "realcompo"  # key of the Grounding in a conditioning's options
 TARGET_CELLS = 16 * 16  # the papers read attention at 16x16
 PAPERS_FACTOR = 4  # which is latent/4 at 512 pixels
@@ -44,7 +45,7 @@ def attention_blocks(model: Any) -> list[Block]:
     unet = getattr(unet, "_orig_mod", unet)
     if not isinstance(unet, UNetModel):
         fix = "Use a Stable Diffusion 1.x, 2.x or SDXL model."
-        raise InputError("model", "a U-Net with cross-attention", f"{type(model).__name__}", fix)
+        raise InputError("attention", "a U-Net with cross-attention", f"{type(model).__name__}", fix)
     blocks, factor = [], 1
     for kind, modules in (
         ("input", unet.input_blocks),
@@ -89,9 +90,13 @@ def grounded(conds: list[dict]) -> list[dict]:
 
 def watch(conds: list[dict], latent: tuple[int, int]) -> dict[UUID, Watched]:
     """What to read of the conditionings that carry a layout, for a latent of (height, width) cells."""
-    rows = [cond["model_conds"]["c_crossattn"].cond.shape[1] for cond in grounded(conds)]
-    pairs = zip(grounded(conds), rows, strict=True)
-    return {cond["uuid"]: Watched(_objects_of(cond, latent), count) for cond, count in pairs}
+    return {cond["uuid"]: Watched(_objects_of(cond, latent), _rows_of(cond)) for cond in grounded(conds)}
+
+
+def reads_only(options: dict) -> bool:
+    """Whether these options belong to a pass that only reads attention."""
+    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    return bool(comfy.patcher_extension.get_wrappers_with_key(kind, EXIT, options, is_model_options=True))
 
 
 class Capture:
@@ -111,9 +116,11 @@ class Capture:
     def record(self, q: Tensor, k: Tensor, options: Mapping[str, Any]) -> None:
         """Keep the maps of every watched conditioning in this batch; ``q`` and ``k`` as projected."""
         height, width = options["activations_shape"][-2:]
-        uuids = options["uuids"]
-        for uuid, q_rows, k_rows in zip(uuids, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True):
-            if uuid in self.watched:
+        uuids, sides = options["uuids"], options["cond_or_uncond"]
+        rows = zip(uuids, sides, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True)
+        for uuid, side, q_rows, k_rows in rows:
+            # The host lends a positive with an area, id and all, to the negative: side 0 is the positive.
+            if side == 0 and uuid in self.watched:
                 found = token_probabilities(q_rows, k_rows, options["n_heads"], self.watched[uuid].objects.tokens)
                 repeats = k.shape[1] // self.watched[uuid].rows
                 self.maps.setdefault(uuid, []).append(repeats * found.unflatten(-1, (height, width)))
@@ -131,8 +138,12 @@ class Capture:
             _wrap_attention(options, block.key, self.record, last)
         if early_exit:
             kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-            comfy.patcher_extension.add_wrapper_with_key(kind, "realcompo_exit", _until_exit, options, True)
+            comfy.patcher_extension.add_wrapper_with_key(kind, EXIT, _until_exit, options, True)
         return options
+
+
+def _rows_of(cond: dict) -> int:
+    return cond["model_conds"]["c_crossattn"].cond.shape[1]
 
 
 def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import comfy.samplers
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ...realcompo_core.balancer import BalancerSettings, Mode
@@ -14,12 +17,16 @@ from ...realcompo_core.errors import InputError, naming
 from ...realcompo_core.grounding import Grounding
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Trace
-from .branch import Branch, Nested, check_patcher
+from .branch import Branch, HoldingSampler, check_patcher
 from .capture import OPTION
-from .isolation import may_share, own_copy
+from .isolation import give_own_hooks, may_share, own_copy
 from .run import Run
 
 ADDITIONAL = "realcompo_spatial"
+ONE_SIDED = (Mode.TEXT_ONLY, Mode.SPATIAL_ONLY)
+# A gradient pass of one sample holds about six times what the host reckons for evaluating two
+# (SD1.5 at 512 pixels, early exit); more of the weights may have to wait elsewhere for it.
+GRADIENT_MEMORY = 6
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class BranchInputs:
     negative: list
 
 
-class RealCompoGuider(comfy.samplers.CFGGuider):
+class RealCompoGuider(CFGGuider):
     """Samples with a text branch and a spatial branch, and balances them.
 
     Works with every sampler, since it answers one question: what is the denoised latent here?
@@ -43,83 +50,94 @@ class RealCompoGuider(comfy.samplers.CFGGuider):
     ) -> None:
         self.text, self.spatial, self.settings, self.trace, self.node = text, spatial, settings, trace, node
         self.primary = spatial if settings.mode is Mode.SPATIAL_ONLY else text
-        super().__init__(self.primary.patcher.clone())
+        super().__init__(_differentiable_patcher(self.primary.patcher, settings).clone())
+        if settings.mode is Mode.DYNAMIC:
+            self.model_patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, ADDITIONAL, _with_gradient_memory)
         self.set_conds(self.primary.positive, self.primary.negative)
         self.set_cfg(cfg)
         self.run: Run | None = None
+        self.holder: CFGGuider | None = None
         with naming(node):
             self._check()
 
     def sample(
-        self, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, *args: Any, **kwargs: Any
-    ) -> Tensor:
+        self, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, denoise_mask: Tensor | None = None,
+        callback: Any = None, disable_pbar: bool = False, seed: int | None = None,
+    ) -> Tensor:  # fmt: skip
         """As :meth:`CFGGuider.sample`."""
+        self.trace.restart()
         if len(sigmas) == 0:  # denoise 0
             return latent_image
-        self.trace.restart()
-        self.trace.settings, self.trace.layout = self.settings, self._layout()
-        schedule = Schedule(sigmas.tolist(), self.settings.warmup_steps(len(sigmas) - 1), self.settings.every)
-        self.trace.total_steps, self.trace.warmup_steps = schedule.steps, schedule.warmup
-        primary = Branch("spatial" if self.primary is self.spatial else "text", self, self.trace.rows)
+
+        def stock() -> Tensor:
+            return super(RealCompoGuider, self).sample(
+                noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed
+            )
+
         try:
             with naming(self.node):
-                if self.settings.mode in (Mode.TEXT_ONLY, Mode.SPATIAL_ONLY):
-                    branches = (None, primary) if self.primary is self.spatial else (primary, None)
-                    self.run = self._run(*branches, schedule, kwargs)
-                    return super().sample(noise, latent_image, sampler, sigmas, *args, **kwargs)
-                return self._sample_both(primary, schedule, noise, latent_image, sampler, sigmas, *args, **kwargs)
+                schedule = _schedule(sigmas, self.settings)
+                self.trace.begin(self.settings, self._layout(), schedule)
+                if self.settings.mode in ONE_SIDED:
+                    self.run = self._run(None, schedule, seed)
+                    return stock()
+                holder = self._spatial_guider()
+                held = HoldingSampler(lambda options: self._sample_beside(holder, options, schedule, seed, stock))
+                holder.sample(noise, latent_image, held, sigmas, denoise_mask, None, True, seed)
+                return held.result
         finally:
-            self.run = None
-
-    def _sample_both(
-        self, text: Branch, schedule: Schedule, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor,
-        denoise_mask: Tensor | None = None, callback: Any = None, disable_pbar: bool = False, seed: int | None = None,
-    ) -> Tensor:  # fmt: skip
-        holder = self._spatial_guider()
-        spatial = Branch("spatial", holder, self.trace.rows)
-
-        def body(options: dict) -> Tensor:
-            spatial.options = options
-            self._keep_loaded(holder)
-            self.run = self._run(text, spatial, schedule, {"seed": seed})
-            stock = super(RealCompoGuider, self).sample
-            return stock(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
-
-        nested = Nested(body)
-        try:
-            holder.sample(noise, latent_image, nested, sigmas, denoise_mask, None, True, seed)
-        finally:
+            self.run = self.holder = None
             self.model_patcher.remove_additional_models(ADDITIONAL)
-        return nested.result
+
+    def _sample_beside(
+        self, holder: CFGGuider, options: dict, schedule: Schedule, seed: int | None, stock: Callable[[], Tensor]
+    ) -> Tensor:
+        """The text branch's stock run, while ``holder`` holds the spatial branch ready with its ``options``."""
+        spatial = Branch("spatial", holder, self.trace.rows)
+        spatial.options = options
+        options.pop("multigpu_clones", None)  # the host's work units are the text branch's
+        self.holder, self.run = holder, self._run(spatial, schedule, seed)
+        self._keep_loaded(holder)
+        return stock()
+
+    def inner_sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As :meth:`CFGGuider.inner_sample`, once both branches' models are loaded."""
+        if self.holder is not None:  # loading a shared module again has moved the spatial branch's patches away
+            patcher = self.holder.model_patcher
+            patcher.model_patches_to(patcher.load_device)
+            patcher.model_patches_to(patcher.model_dtype())
+        return super().inner_sample(*args, **kwargs)
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:  # noqa: B006 (the host's signature)
         """The denoised latent [B, C, H, W] at ``x`` and sigma ``timestep`` [B]."""
         return self.run.denoised(x, timestep, model_options)
 
-    def _run(self, text: Branch | None, spatial: Branch | None, schedule: Schedule, options: dict) -> Run:
-        seed = options.get("seed") or 0
-        return Run(text, spatial, self.settings, schedule, seed, self.cfg, self.trace)
+    def _run(self, spatial: Branch | None, schedule: Schedule, seed: int | None) -> Run:
+        """A run on this guider's own branch and the spatial one beside it, if there is one."""
+        own = Branch("spatial" if self.settings.mode is Mode.SPATIAL_ONLY else "text", self, self.trace.rows)
+        branches = (None, own) if self.settings.mode is Mode.SPATIAL_ONLY else (own, spatial)
+        return Run(*branches, self.settings, schedule, seed or 0, self.cfg, self.trace)
 
-    def _spatial_guider(self) -> comfy.samplers.CFGGuider:
-        patcher = self.spatial.patcher
-        shared = patcher.is_clone(self.text.patcher)
-        if shared and not may_share(self.text.patcher, patcher, self._hooked()):
-            patcher = own_copy(patcher)
-        guider = comfy.samplers.CFGGuider(patcher.clone() if patcher is self.spatial.patcher else patcher)
+    def _spatial_guider(self) -> CFGGuider:
+        patcher = _differentiable_patcher(self.spatial.patcher, self.settings)
+        shared = patcher.is_clone(self.model_patcher)
+        own = shared and not may_share(self.model_patcher, patcher, self._hooked())
+        guider = CFGGuider(own_copy(patcher) if own else patcher.clone())
         guider.set_conds(self.spatial.positive, self.spatial.negative)
         guider.set_cfg(self.cfg)
+        give_own_hooks(guider.original_conds)
         return guider
 
-    def _keep_loaded(self, holder: comfy.samplers.CFGGuider) -> None:
+    def _keep_loaded(self, holder: CFGGuider) -> None:
         """Let the text branch's one load call keep the spatial branch's models beside its own."""
-        module = self.model_patcher.model
-        models = [holder.model_patcher, *holder.loaded_models]
-        self.model_patcher.set_additional_models(
-            ADDITIONAL, [m for m in models if getattr(m, "model", None) is not module]
-        )
+        patcher, module = holder.model_patcher, self.model_patcher.model
+        models = [patcher, *holder.loaded_models, *patcher.model_patches_models()]
+        foreign = [m for m in models if not getattr(m, "is_multigpu_base_clone", False)]
+        kept = [m for m in foreign if getattr(m, "model", None) is not module]
+        self.model_patcher.set_additional_models(ADDITIONAL, kept)
 
     def _hooked(self) -> bool:
-        conds = [*self.text.positive, *self.text.negative, *self.spatial.positive, *self.spatial.negative]
+        conds = [cond for branch in (self.text, self.spatial) for cond in (*branch.positive, *branch.negative)]
         controls = [options["control"] for _, options in conds if "control" in options]
         return any("hooks" in options for _, options in conds) or any(c.get_extra_hooks() for c in controls)
 
@@ -128,13 +146,34 @@ class RealCompoGuider(comfy.samplers.CFGGuider):
         return found[0] if found else None
 
     def _check(self) -> None:
-        if self.settings.mode in (Mode.TEXT_ONLY, Mode.SPATIAL_ONLY):
+        if self.settings.mode in ONE_SIDED:
             return
         _check_pair(self.text.patcher, self.spatial.patcher)
         if self.settings.mode is Mode.DYNAMIC:
             for name, branch in (("text", self.text), ("spatial", self.spatial)):
-                check_patcher(name, branch.patcher)
+                check_patcher(name, branch.patcher, self.settings.downsample, self.settings.layers)
                 _check_layout(name, branch.positive)
+
+
+def _schedule(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
+    values = sigmas.tolist()
+    if any(later > earlier for earlier, later in pairwise(values)):
+        fix = "Use a scheduler's sigmas as they are, and sample each descent by itself."
+        raise InputError("sigmas", "noise levels that descend", "some that ascend", fix)
+    return Schedule(values, settings.warmup_steps(len(values) - 1), settings.every)
+
+
+def _differentiable_patcher(patcher: ModelPatcher, settings: BalancerSettings) -> ModelPatcher:
+    """The patcher, or its plain twin where a newer host pages weights in and out below autograd."""
+    paged = settings.mode is Mode.DYNAMIC and getattr(patcher, "is_dynamic", bool)()
+    return patcher.get_non_dynamic_delegate() if paged else patcher
+
+
+def _with_gradient_memory(
+    executor: Callable, patcher: ModelPatcher, noise_shape: Sequence[int], *args: Any, **kwargs: Any
+) -> Any:
+    """Ask the host for the memory of a gradient pass when it decides how much of the weights to load."""
+    return executor(patcher, [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]], *args, **kwargs)
 
 
 def _check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:

@@ -36,6 +36,19 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     return clone
 
 
+def give_own_hooks(conds: dict[str, list[dict]]) -> None:
+    """Give a branch's conditionings hooks of their own: the schedule of a hook moves as its branch samples,
+    and a branch that shared it would find it already moved."""
+    clones: dict[int, Any] = {}
+    for cond in (cond for group in conds.values() for cond in group if cond.get("hooks")):
+        hooks = cond["hooks"]
+        if id(hooks) not in clones:
+            clones[id(hooks)] = hooks.clone()
+            for hook in clones[id(hooks)].hooks:
+                hook.hook_keyframe = hook.hook_keyframe.clone()
+        cond["hooks"] = clones[id(hooks)]
+
+
 def _copied(model: Any) -> Any:
     """A deep copy of the weights; the model's description is shared, and can't be copied on every host."""
     return copy.deepcopy(model, {id(model.model_config): model.model_config})

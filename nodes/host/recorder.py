@@ -14,58 +14,42 @@ from ...realcompo_core.grounding import Grounding
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Step, Trace
 from .branch import readings_of
-from .capture import OPTION, Capture, attention_blocks, choose_blocks, grounded, watch
+from .capture import OPTION, Capture, attention_blocks, choose_blocks, grounded, reads_only, watch
 
 KEY = "realcompo_recorder"
 
 
 class Recorder:
-    """Fills a trace with the attention of some groundings in every run of a model."""
+    """Fills a trace with the attention of some groundings, once a step, in every run of a model."""
 
     def __init__(self, groundings: list[Grounding], downsample: int, layers: Layers, trace: Trace) -> None:
         self.groundings, self.downsample, self.layers, self.trace = groundings, downsample, layers, trace
-        self.capture: Capture | None = None
         self.schedule = Schedule([0.0])
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the model that records; its images are bit-equal to the model's."""
         clone = model.clone()
         clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._sample)
-        clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, self._predict)
+        clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self._predict)
         return clone
 
-    def _sample(
-        self,
-        executor: Callable,
-        guider: Any,
-        sigmas: Tensor,
-        extra_args: dict,
-        callback: Any,
-        noise: Tensor,
-        *rest: Any,
-    ) -> Tensor:
+    def _sample(self, executor: Callable, guider: Any, sigmas: Tensor, *rest: Any) -> Tensor:
         self.trace.restart()
         self.schedule = Schedule(sigmas.tolist())
         self.trace.total_steps, self.trace.layout = self.schedule.steps, self.groundings[0].layout
-        size = tuple(noise.shape[-2:])
-        conds = [cond for cond in grounded(guider.conds["positive"]) if cond[OPTION] in self.groundings]
-        blocks = choose_blocks(attention_blocks(guider.inner_model), self.downsample, self.layers, size)
-        self.capture = Capture(watch(conds, size), blocks)
-        options = self.capture.install(extra_args["model_options"], early_exit=False)
-        try:
-            return executor(guider, sigmas, extra_args | {"model_options": options}, callback, noise, *rest)
-        finally:
-            self.capture = None
+        return executor(guider, sigmas, *rest)
 
-    def _predict(self, executor: Callable, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        denoised = executor(x, timestep, *args, **kwargs)
-        if self.capture is not None and self.capture.maps:
-            self._record(float(timestep.max()))
-            self.capture.maps.clear()
-        return denoised
-
-    def _record(self, sigma: float) -> None:
-        """One reading a step: multi-stage samplers evaluate a step more than once."""
-        step = self.schedule.step(sigma)
-        if not self.trace.steps or step > self.trace.steps[-1].index:
-            self.trace.steps.append(Step(step, sigma, None, {"model": readings_of(self.capture)}))
+    def _predict(
+        self, executor: Callable, model: Any, conds: list, x: Tensor, timestep: Tensor, options: dict
+    ) -> list[Tensor]:
+        """One reading a step: multi-stage samplers evaluate a step more than once, and a balancer reads besides."""
+        step = self.schedule.step(float(timestep.max()))
+        if reads_only(options) or (self.trace.steps and step <= self.trace.steps[-1].index):
+            return executor(model, conds, x, timestep, options)
+        size = tuple(x.shape[-2:])
+        watched = watch([cond for cond in grounded(conds[0]) if cond[OPTION] in self.groundings], size)
+        capture = Capture(watched, choose_blocks(attention_blocks(model), self.downsample, self.layers, size))
+        out = executor(model, conds, x, timestep, capture.install(options, early_exit=False))
+        if capture.maps:
+            self.trace.steps.append(Step(step, float(timestep.max()), None, {"model": readings_of(capture)}))
+        return out

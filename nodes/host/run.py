@@ -59,7 +59,7 @@ class Run:
         return text, None if self.spatial is None else self._predict_one(self.spatial, latent, sigma)
 
     def _predict_one(self, branch: Branch, latent: Tensor, sigma: Tensor) -> Prediction:
-        return branch.predict(latent, sigma, branch.options, uncond=self._needs_uncond())
+        return branch.predict(latent, sigma, uncond=self._needs_uncond())
 
     def _rebalance(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,14 @@ def test_the_attention_sheet_shows_at_most_so_many_steps(columns: int) -> None:
     shown = {text.split(":")[0] for text in said if text.startswith("step ")}
     assert len(shown) == min(columns, 5)
     assert "step 0" in shown and (columns == 1 or "step 4" in shown)
+
+
+def test_objects_of_the_same_name_have_a_row_each() -> None:
+    different = trace_of(2, 1)
+    same = trace_of(2, 1)
+    readings = {n: (replace(r, phrases=("a cat", "a cat")),) for n, (r,) in same.steps[0].readings.items()}
+    same.steps[0] = replace(same.steps[0], readings=readings)
+    assert attention_sheet(same, words).shape == attention_sheet(different, words).shape
 
 
 def test_one_branch_may_be_missing_at_a_step() -> None:

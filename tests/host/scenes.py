@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_host import Graph, Links
 
-CHECKPOINT = "realcompo_random_sd15.safetensors"
-GLIGEN = "realcompo_random_gligen.safetensors"
-CONTROLNET = "realcompo_random_controlnet.safetensors"
-LORA = "realcompo_random_lora.safetensors"
+from demo.random_models import CHECKPOINT, CONTROLNET, GLIGEN, LORA, UNET_FILE
+
+__all__ = ["CHECKPOINT", "CONTROLNET", "GLIGEN", "LORA", "UNET_FILE", "Scene"]
+
 PROMPT = "a red cube and a blue ball"
 LAYOUT = "a red cube: 0.05 0.30 0.45 0.90\na blue ball: 0.55 0.30 0.95 0.90"
 SAMPLING = {"seed": 7, "steps": 3, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}

@@ -9,11 +9,13 @@ import pytest
 import torch
 from comfy_host import Host
 from probe import inspect, relative
-from scenes import LORA, Scene
+from scenes import LORA, UNET_FILE, Scene
 from test_sampling import add_controlnet
 from torch import Tensor
 
 SIZE = {"width": 64, "height": 64}
+WHOLE = {"strength": 1.0, "set_cond_area": "default"}
+LAYERS = {"downsample": 0, "layers": "all"}
 ONE_SIDED = {"text": {"mode": "fixed", "text_weight": 1.0}, "spatial": {"mode": "fixed", "text_weight": 0.0}}
 
 
@@ -69,6 +71,30 @@ def test_weight_hooks_on_one_branch(fresh: Host) -> None:
     assert_sides(fresh, scene, scene.model, scene.model)
     ours = scene.realcompo()
     assert fresh.run(scene, trace=ours[1])["trace"].losses()
+
+
+def test_two_checkpoints(fresh: Host) -> None:
+    """Both models stay loaded beside each other; each gives its own image, and they balance."""
+    scene = Scene(**SIZE)
+    other = scene.add("UNETLoader", unet_name=UNET_FILE, weight_dtype="default")[0]
+    assert_sides(fresh, scene, other, scene.model)
+    ours = scene.realcompo(model=other, spatial_model=scene.model)
+    trace = fresh.run(scene, trace=ours[1])["trace"]
+    assert trace.losses()[0]["text"] != trace.losses()[0]["spatial"]
+
+
+def test_scheduled_hooks_on_both_branches(fresh: Host) -> None:
+    """A hook's strength changes over the steps; what one branch does to it the other must not see."""
+    scene = Scene(**SIZE)
+    hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=1.0)[0]
+    first = scene.add("CreateHookKeyframe", strength_mult=0.2, start_percent=0.0)[0]
+    frames = scene.add("CreateHookKeyframe", strength_mult=1.0, start_percent=0.3, prev_hook_kf=first)[0]
+    scheduled = scene.add("SetHookKeyframes", hooks=hooks, hook_kf=frames)[0]
+    for branch in ("text", "spatial"):
+        plain = getattr(scene, branch)
+        hooked = scene.add("ConditioningSetProperties", cond_NEW=plain, hooks=scheduled, **WHOLE)
+        setattr(scene, branch, hooked[0])
+    assert_sides(fresh, scene, scene.model, scene.model)
 
 
 class Attn2Replace:
@@ -160,7 +186,9 @@ def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
     everywhere = scene.add("CLIPTextEncode", clip=scene.clip, text="a room")[0]
     scene.spatial = scene.add("ConditioningCombine", conditioning_1=area, conditioning_2=everywhere)[0]
     ours = scene.realcompo(steps=3)
-    step = fresh.run(scene, latent=ours[0], trace=ours[1])["trace"].steps[0]
+    trace = fresh.run(scene, latent=ours[0], trace=ours[1])["trace"]
+    assert trace.rows["spatial attention"] == 2  # nothing is read of the conditioning without a layout
+    step = trace.steps[0]
     (reading,) = step.readings["spatial"]
     assert reading.attention.shape[-2:] == (4, 2) and reading.regions.shape[-2:] == (16, 8)
     cube, ball = reading.regions
@@ -210,6 +238,32 @@ def test_attention_capture_changes_no_image(fresh: Host, sampler: str) -> None:
     assert torch.equal(out["stock"]["samples"], out["watched"]["samples"])
     assert [step.index for step in out["maps"].steps] == [0, 1, 2]
     assert out["sheet"].shape[0] == 1
+
+
+@pytest.mark.parametrize("branch", ["model", "spatial_model"])
+def test_attention_capture_on_either_branch(fresh: Host, branch: str) -> None:
+    scene = Scene(**SIZE)
+    watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=scene.spatial, downsample=0,
+                        layers="all")  # fmt: skip
+    plain = scene.realcompo()
+    ours = scene.realcompo(**{"spatial_model": scene.model, branch: watched[0]})
+    out = fresh.run(scene, plain=plain[0], ours=ours[0], maps=watched[1])
+    assert torch.equal(out["plain"]["samples"], out["ours"]["samples"])
+    assert [step.index for step in out["maps"].steps] == [0, 1, 2]
+    assert not any(r.attention.requires_grad for step in out["maps"].steps for r in step.readings["model"])
+
+
+def test_attention_capture_leaves_the_negative_out(fresh: Host) -> None:
+    """The host lends an area's conditioning to the negative; at cfg 1 there is no negative to mix in."""
+    readings = []
+    for cfg in (1.0, 7.5):
+        scene = Scene(width=128, height=128, gligen=False)
+        right_half = {"width": 64, "height": 128, "x": 64, "y": 0, "strength": 1.0}
+        area = scene.add("ConditioningSetArea", conditioning=scene.text, **right_half)[0]
+        watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=area, **LAYERS)
+        out = fresh.run(scene, latent=scene.stock(area, model=watched[0], cfg=cfg)[0], maps=watched[1])
+        readings.append(out["maps"].steps[0].readings["model"][0].attention)
+    assert relative(*readings) < 1e-4
 
 
 def test_another_pack_can_add_to_our_patch(fresh: Host) -> None:

@@ -173,6 +173,26 @@ def test_attention_layers_that_are_not_there(host: Host) -> None:
     assert "downsample" in error and "[1, 2, 4]" in error
 
 
+def test_sigmas_that_ascend(host: Host) -> None:
+    def build() -> tuple[Scene, list]:
+        scene = Scene(**SIZE)
+        guider = scene.add("RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
+                           spatial_positive=scene.spatial, cfg=7.5)[0]  # fmt: skip
+        sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
+        flipped = scene.add("FlipSigmas", sigmas=sigmas)[0]
+        noise = scene.add("RandomNoise", noise_seed=7)[0]
+        sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
+        return scene, scene.add("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=flipped,
+                                latent_image=scene.latent)[0]  # fmt: skip
+
+    assert message(host, build).startswith("RealCompo Guider, sigmas: expected noise levels that descend")
+
+
+def test_nothing_left_to_denoise(host: Host) -> None:
+    scene = Scene(**SIZE)
+    assert host.run(scene, latent=scene.realcompo(denoise=0.0)[0])["latent"]["samples"].count_nonzero() == 0
+
+
 def test_a_sample_beyond_the_batch(host: Host) -> None:
     def build() -> tuple[Scene, list]:
         scene = Scene(**SIZE)
