@@ -23,7 +23,7 @@ UNET = {
     "transformer_depth": [1, 1, 1], "transformer_depth_middle": 1, "transformer_depth_output": [1, 1, 1, 1, 1, 1],
     "num_heads": 8, "context_dim": 768, "use_spatial_transformer": True, "dims": 2, "legacy": False,
 }  # fmt: skip
-TEXT_WIDTH, TEXT_LAYERS = 768, 12  # fixed by ComfyUI for SD1.5
+TEXT_WIDTH = 768  # fixed by ComfyUI for SD1.5
 
 
 def random_weights(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:

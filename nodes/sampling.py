@@ -22,6 +22,13 @@ from .types import CATEGORY, Balancer, Node, Trace
 DEFAULTS = BalancerSettings()
 
 
+def bounded(name: str) -> dict[str, float]:
+    """A setting's default and range, as the core has them, for a widget."""
+    default = getattr(DEFAULTS, name)
+    low, high = BalancerSettings.RANGES[name]
+    return {"default": default, "min": type(default)(low), "max": type(default)(high)}
+
+
 class RealCompoBalancer(Node):
     """How the two branches are balanced."""
 
@@ -47,54 +54,42 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "text_weight",
-                    default=DEFAULTS.text_weight,
-                    min=0.0,
-                    max=1.0,
+                    **bounded("text_weight"),
                     step=0.05,
                     tooltip="Mode fixed only: the text branch's share, 0 to 1. More looks better, less places better.",
                 ),
                 io.Float.Input(
                     "warmup",
-                    default=DEFAULTS.warmup,
-                    min=0.0,
-                    max=1.0,
+                    **bounded("warmup"),
                     step=0.05,
                     tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. "
                     "More places better; 0 for stylised models.",
                 ),
                 io.Int.Input(
                     "every",
-                    default=DEFAULTS.every,
-                    min=1,
-                    max=10000,
+                    **bounded("every"),
                     tooltip="Mode dynamic only: balance at every n-th step. 2 is faster and follows less closely.",
                 ),
                 io.Float.Input(
                     "step_scale",
-                    default=DEFAULTS.step_scale,
-                    min=0.0,
-                    max=1e6,
+                    **bounded("step_scale"),
                     step=0.1,
                     tooltip="Mode dynamic only: factor on the recipe's step. More follows attention more.",
                 ),
                 io.Float.Input(
                     "limit",
-                    default=DEFAULTS.limit,
-                    min=0.0,
-                    max=100.0,
+                    **bounded("limit"),
                     step=0.5,
                     tooltip="Recipe balanced only: bound of the balance, in logits. 4 means at most 98% of one branch.",
                 ),
                 io.Float.Input(
                     "prior",
-                    default=DEFAULTS.prior,
-                    min=0.0,
-                    max=100.0,
+                    **bounded("prior"),
                     step=0.5,
                     tooltip="Recipe balanced only: how strongly the start prefers the spatial branch inside boxes and "
                     "the text branch outside, in logits, at most the limit. 0 starts half and half.",
                 ),
-                io.Int.Input("downsample", default=DEFAULTS.downsample, min=0, max=64, tooltip=DOWNSAMPLE),
+                io.Int.Input("downsample", **bounded("downsample"), tooltip=DOWNSAMPLE),
                 io.Combo.Input(
                     "layers", options=[x.value for x in Layers], default=DEFAULTS.layers.value, tooltip=LAYERS
                 ),

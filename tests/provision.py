@@ -41,10 +41,10 @@ class DeclareOperators(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "torchvision":
             sys.meta_path.remove(self)
-            import torch
+            from torch import library
 
-            torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
-            torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+            library.define("torchvision::nms", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+            library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
         return None
 
 

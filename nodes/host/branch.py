@@ -91,15 +91,14 @@ class Branch:
             options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} attention")
             options.pop("multigpu_clones", None)  # the host's other devices work without gradients
             with self._as_current_patcher():
-                read = self._differentiate if gradient else self._read
-                pulls.append(read(capture, conds, latent, sigma, options, settings.checkpointing))
+                if gradient:
+                    pulls.append(self._differentiate(capture, conds, latent, sigma, options, settings.checkpointing))
+                else:
+                    comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
+                    pulls.append(Pull(torch.zeros_like(latent), readings_of(capture)))
         return Pull(
             sum((p.gradient for p in pulls), torch.zeros_like(latent)), tuple(r for p in pulls for r in p.readings)
         )
-
-    def _read(self, capture: Capture, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict, _: bool) -> Pull:
-        comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
-        return Pull(torch.zeros_like(latent), readings_of(capture))
 
     def _differentiate(
         self, capture: Capture, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict, checkpointing: bool
