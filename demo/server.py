@@ -71,7 +71,8 @@ class Client:
                 ours = data.get("prompt_id") == prompt_id
                 if ours and event == "execution_error":
                     raise ServerError(f"{data['node_type']}: {data['exception_message']}")
-                if ours and event in ("execution_success", "execution_interrupted"):
+                # Success is told before the outputs stand in the history; this is told after.
+                if ours and event == "executing" and data["node"] is None:
                     return
         raise ServerError("the server closed the connection")
 
