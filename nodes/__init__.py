@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import attention, conditioning, layout, preview, sampling
+from . import attention, conditioning, demo, layout, preview, sampling
 
 NODES: list[type[io.ComfyNode]] = [
     *layout.NODES,
@@ -10,6 +10,7 @@ NODES: list[type[io.ComfyNode]] = [
     *attention.NODES,
     *sampling.NODES,
     *preview.NODES,
+    *demo.NODES,
 ]
 
 

@@ -1,0 +1,149 @@
+"""Sentences about scenes. Every word is one CLIP token, so an object's words are its token positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from random import Random
+
+from .scene import COLOURS, SHAPES, Scene, Thing
+
+NAMES = {
+    "red": ("red", "crimson"), "yellow": ("yellow", "golden"), "green": ("green", "emerald"),
+    "turquoise": ("turquoise", "turquoise"), "blue": ("blue", "azure"), "purple": ("purple", "violet"),
+    "circle": ("circle", "ball", "disc"), "square": ("square", "box", "block"), "triangle": ("triangle", "pyramid"),
+    "cross": ("cross", "plus"), "ring": ("ring", "hoop"),
+    "grass": ("grass", "lawn"), "sand": ("sand", "beach"), "wood": ("wood", "table"), "stone": ("stone", "concrete"),
+}  # fmt: skip
+PLURALS = {
+    "circle": "circles", "ball": "balls", "disc": "discs", "square": "squares", "box": "boxes", "block": "blocks",
+    "triangle": "pyramids", "pyramid": "pyramids", "cross": "crosses", "plus": "crosses", "ring": "rings",
+    "hoop": "hoops",
+}  # fmt: skip
+NUMBERS = {1: ("a", "one"), 2: ("two",), 3: ("three",), 4: ("four",)}
+OPENINGS = ("", "", "a photo of", "a picture of", "there is")
+RELATIONS = {
+    "left": ("left of", "to the left of", "on the left of"),
+    "right": ("right of", "to the right of", "on the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+PLACES = {"left": "on the left", "right": "on the right", "above": "at the top", "below": "at the bottom"}
+CLEAR = 0.22  # how far apart along an axis two things must be for a relation to be plain to see
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a caption; ``things`` are the scene's objects that it names, by index."""
+
+    text: str
+    things: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Caption:
+    words: tuple[Word, ...]
+
+    def __str__(self) -> str:
+        return " ".join(word.text for word in self.words).replace(" ,", ",")
+
+    def phrase(self, thing: int) -> str:
+        """The words that name an object, without article and number."""
+        return " ".join(word.text for word in self.words if thing in word.things)
+
+
+def relation(a: Thing, b: Thing) -> str | None:
+    """Where ``a`` stands seen from ``b``: left, right, above or below; None if not plain to see."""
+    dx, dy = a.x - b.x, a.y - b.y
+    if max(abs(dx), abs(dy)) < CLEAR or abs(abs(dx) - abs(dy)) < CLEAR / 2:
+        return None
+    if abs(dx) > abs(dy):
+        return "left" if dx < 0 else "right"
+    return "above" if dy < 0 else "below"
+
+
+def spot(thing: Thing) -> str | None:
+    """The side of the picture on which something stands; None near the middle or a corner."""
+    dx, dy = thing.x - 0.5, thing.y - 0.5
+    if max(abs(dx), abs(dy)) < 0.2 or abs(abs(dx) - abs(dy)) < 0.1:
+        return None
+    if abs(dx) > abs(dy):
+        return "left" if dx < 0 else "right"
+    return "above" if dy < 0 else "below"
+
+
+def caption(random: Random, scene: Scene) -> Caption:
+    """A true sentence about a scene, in one of the training forms."""
+    groups = _groups(random, scene)
+    words = [*_plain(random.choice(OPENINGS)), *_body(random, scene, groups)]
+    if random.random() < 0.85:
+        words += ground_words(random, scene.ground)
+    return Caption(tuple(words))
+
+
+def noun_words(random: Random, thing: Thing, owners: tuple[int, ...]) -> list[Word]:
+    """An object or several of a kind, with their article or number: "a red ball", "two red balls"."""
+    colour, noun = random.choice(NAMES[thing.colour]), random.choice(NAMES[thing.shape])
+    number = random.choice(NUMBERS[len(owners)])
+    number = "an" if number == "a" and colour[0] in "aeiou" else number
+    noun = PLURALS[noun] if len(owners) > 1 else noun
+    return [Word(number), Word(colour, owners), Word(noun, owners)]
+
+
+def ground_words(random: Random, ground: str) -> list[Word]:
+    return _plain(f"on {random.choice(('', 'the'))} {random.choice(NAMES[ground])}")
+
+
+def joined(phrases: list[list[Word]]) -> list[Word]:
+    """ "A", "A and B", "A , B and C"."""
+    out = list(phrases[0])
+    for index, phrase in enumerate(phrases[1:], 2):
+        out += [Word("and" if index == len(phrases) else ","), *phrase]
+    return out
+
+
+def vocabulary() -> list[str]:
+    """Every word that captions are made of, sorted."""
+    texts = [*OPENINGS, *PLACES.values(), *(text for texts in RELATIONS.values() for text in texts), "and , on the an"]
+    words = {word for text in texts for word in text.split()}
+    words |= {name for names in NAMES.values() for name in names} | set(PLURALS.values())
+    return sorted(words | {name for names in NUMBERS.values() for name in names})
+
+
+def _groups(random: Random, scene: Scene) -> list[tuple[int, ...]]:
+    order = sorted(range(len(scene.things)), key=lambda index: scene.things[index].kind)
+    groups = [tuple(group) for _, group in groupby(order, key=lambda index: scene.things[index].kind)]
+    random.shuffle(groups)
+    return groups
+
+
+def _body(random: Random, scene: Scene, groups: list[tuple[int, ...]]) -> Iterable[Word]:
+    phrases = [noun_words(random, scene.things[group[0]], group) for group in groups]
+    singles = [group for group in groups if len(group) == 1]
+    form = random.random()
+    if form < 0.3:
+        phrases = [[*phrase, *_spot_words(scene, group)] for phrase, group in zip(phrases, groups, strict=True)]
+    elif form < 0.75 and len(groups) > 1 and len(singles) == len(groups):
+        between = relation(scene.things[groups[0][0]], scene.things[groups[1][0]])
+        if between:
+            pair = [*phrases[0], *_plain(random.choice(RELATIONS[between])), *phrases[1]]
+            phrases = [pair, *phrases[2:]]
+    return joined(phrases)
+
+
+def _spot_words(scene: Scene, group: tuple[int, ...]) -> list[Word]:
+    where = spot(scene.things[group[0]]) if len(group) == 1 else None
+    return _plain(PLACES[where]) if where else []
+
+
+def _plain(text: str) -> list[Word]:
+    return [Word(word) for word in text.split()]
+
+
+def kind_of(phrase: str) -> tuple[str | None, str | None]:
+    """The colour and the shape that a phrase names, by any of their names; None for what it doesn't name."""
+    words = set(phrase.lower().replace(",", " ").split())
+    words |= {one for one, many in PLURALS.items() if many in words}
+    named = [key for key, names in NAMES.items() if words & set(names)]
+    return next((key for key in named if key in COLOURS), None), next((key for key in named if key in SHAPES), None)

@@ -1,0 +1,145 @@
+"""The toy world's networks: ComfyUI's own classes in a small size.
+
+Only what ComfyUI has no setting for is added: two coordinate channels, so that so shallow a U-Net knows where
+it is; a text embedding of the world's few words; a hint encoder that folds pixels; and a fixed linear autoencoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.cldm.cldm
+import comfy.clip_model
+import comfy.ops
+import torch
+import torch.nn.functional as F
+from comfy.gligen import GatedSelfAttentionDense, Gligen, PositionNet
+from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
+from torch import Tensor, nn
+
+LATENT_CHANNELS, TEXT_WIDTH, TEXT_LENGTH = 16, 128, 40
+PATCH = 4  # picture pixels in a latent cell; the autoencoder's own pictures are twice as large
+UNET: dict[str, Any] = {
+    "image_size": 16, "in_channels": LATENT_CHANNELS + 2, "model_channels": 64, "num_res_blocks": [1, 1],
+    "channel_mult": (1, 2), "transformer_depth": [1, 1], "transformer_depth_middle": 1, "num_heads": -1,
+    "num_head_channels": 64, "context_dim": TEXT_WIDTH, "use_spatial_transformer": True, "dims": 2, "legacy": False,
+}  # fmt: skip
+DECODER: dict[str, Any] = {"transformer_depth_output": [1, 1, 1, 1], "out_channels": LATENT_CHANNELS}
+TEXT: dict[str, Any] = {
+    "num_hidden_layers": 2, "hidden_size": TEXT_WIDTH, "num_attention_heads": 2, "intermediate_size": 2 * TEXT_WIDTH,
+    "hidden_act": "quick_gelu", "max_position_embeddings": TEXT_LENGTH, "eos_token_id": 49407,
+}  # fmt: skip
+UNET_PREFIX, TEXT_PREFIX, VAE_PREFIX = (
+    "model.diffusion_model.", "cond_stage_model.clip_l.transformer.", "first_stage_model.",
+)  # fmt: skip
+
+
+def with_coordinates(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C + 2, H, W]: each cell's x and y, -1..1."""
+    batch, _, height, width = x.shape
+    rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)
+    columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype)
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
+    return torch.cat([x, grid.expand(batch, -1, -1, -1)], 1)
+
+
+class ToyUNet(UNetModel):
+    """ComfyUI's U-Net; in: [B, 16, H, W], coordinates are added on the way."""
+
+    def _forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super()._forward(with_coordinates(x), *args, **kwargs)
+
+
+class ToyControlNet(comfy.cldm.cldm.ControlNet):
+    """ComfyUI's ControlNet on a hint of [B, 3, 8 H, 8 W] in 0..1."""
+
+    def __init__(self, operations: Any = comfy.ops.disable_weight_init, **config: Any) -> None:
+        super().__init__(**config, operations=operations)
+        place = {"device": config.get("device"), "dtype": config.get("dtype")}
+        width = config["model_channels"]
+        self.input_hint_block = TimestepEmbedSequential(
+            nn.PixelUnshuffle(8), operations.Conv2d(192, width, 1, **place), nn.SiLU(),
+            operations.Conv2d(width, width, 3, padding=1, **place),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> dict:
+        return super().forward(with_coordinates(x), *args, **kwargs)
+
+
+class ToyTextModel(comfy.clip_model.CLIPTextModel):
+    """ComfyUI's CLIP text model with an embedding of ``words`` tokens in place of 49408."""
+
+    def __init__(self, config: dict, dtype: Any, device: Any, operations: Any) -> None:
+        super().__init__(TEXT, dtype, device, operations)
+        self.set_input_embeddings(words_embedding(operations)(config["words"], TEXT_WIDTH, dtype=dtype, device=device))
+
+
+def words_embedding(operations: Any) -> type:
+    """An embedding class that keeps a row for each token of a table; row 0 stands for all others."""
+
+    class WordsEmbedding(operations.Embedding):
+        def __init__(self, words: int, width: int, **place: Any) -> None:
+            super().__init__(words, width, **place)
+            self.register_buffer("tokens", torch.zeros(words, dtype=torch.int32, device=place.get("device")))
+
+        def forward(self, ids: Tensor, **kwargs: Any) -> Tensor:
+            hit = ids[..., None] == self.tokens
+            return super().forward(torch.where(hit.any(-1), hit.int().argmax(-1), 0), **kwargs)
+
+    return WordsEmbedding
+
+
+class PatchAutoencoder(nn.Module):
+    """A fixed linear autoencoder (PCA of 4 x 4 patches) with a VAE's interface: [B, 3, 8 H, 8 W] in -1..1 and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        size = 3 * PATCH**2
+        self.encoder = nn.Conv2d(size, LATENT_CHANNELS, 1)
+        self.decoder = nn.Conv2d(LATENT_CHANNELS, size, 1)
+
+    def encode(self, picture: Tensor) -> Tensor:
+        return self.encoder(F.pixel_unshuffle(F.avg_pool2d(picture, 2), PATCH))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        small = F.pixel_shuffle(self.decoder(latent), PATCH)
+        return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+
+    @torch.no_grad()
+    def fit(self, pictures: Tensor, evenness: float = 0.5) -> None:
+        """Principal components of small pictures [N, 3, 64, 64] in -1..1.
+
+        Each channel is divided by its deviation to the power ``evenness``: 0 keeps the components' sizes, 1 makes
+        all alike. The latents' mean variance is 1.
+        """
+        patches = F.pixel_unshuffle(pictures, PATCH).movedim(1, -1).flatten(0, 2).double()
+        mean = patches.mean(0)
+        _, deviation, components = torch.linalg.svd((patches - mean) / len(patches) ** 0.5, full_matrices=False)
+        deviation, components = deviation[:LATENT_CHANNELS], components[:LATENT_CHANNELS]
+        scale = deviation**-evenness
+        scale = scale / (scale * deviation).square().mean().sqrt()
+        encode, decode = scale[:, None] * components, (components / scale[:, None]).T
+        self.encoder.weight.copy_(encode[:, :, None, None])
+        self.encoder.bias.copy_(-encode @ mean)
+        self.decoder.weight.copy_(decode[:, :, None, None])
+        self.decoder.bias.copy_(mean)
+
+
+def gligen_parts() -> Gligen:
+    """A fuser for each of the U-Net's transformers and a position net, untrained."""
+    width = UNET["model_channels"]
+    widths = [width, 2 * width, 2 * width, 2 * width, 2 * width, width, width]
+    fusers = [GatedSelfAttentionDense(query, TEXT_WIDTH, query // 64, 64) for query in widths]
+    return Gligen(fusers, PositionNet(TEXT_WIDTH, TEXT_WIDTH), TEXT_WIDTH)
+
+
+FUSER_PLACES = ("input_blocks.1.1", "input_blocks.3.1", "middle_block.1", *(f"output_blocks.{i}.1" for i in range(4)))
+
+
+def gligen_state(gligen: Gligen) -> dict[str, Tensor]:
+    """Weights in the key layout that ComfyUI's loader reads."""
+    out = {f"position_net.{name}": tensor for name, tensor in gligen.position_net.state_dict().items()}
+    for place, fuser in zip(FUSER_PLACES, gligen.module_list, strict=True):
+        prefix = f"{place}.transformer_blocks.0.fuser."
+        out |= {prefix + name: tensor for name, tensor in fuser.state_dict().items()}
+    return out

@@ -1,0 +1,101 @@
+"""The toy world's models, which come with the pack."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import comfy.sd
+import torch
+from comfy_api.latest import io
+
+from ..demo.toy import models
+from ..demo.toy.captions import kind_of
+from ..demo.toy.paint import PAINT
+from ..demo.toy.scene import COLOURS
+from ..realcompo_core.errors import InputError
+from ..realcompo_core.layout import Layout as LayoutValue
+from .types import CATEGORY, Layout, Node
+
+CATEGORY = f"{CATEGORY}/demo"
+
+
+class Style(StrEnum):
+    PHOTO = "photo"
+    NEON = "neon"
+
+
+class RealCompoDemoModels(Node):
+    """Small trained models of coloured shapes."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoDemoModels",
+            display_name="RealCompo Demo Models",
+            category=CATEGORY,
+            description="Small models that draw coloured shapes on grass, sand, wood or stone, to try RealCompo "
+            "without a download. Made for pictures of 128 x 128.",
+            inputs=[
+                io.Combo.Input(
+                    "style",
+                    options=Style,
+                    default=Style.PHOTO,
+                    tooltip="The look of MODEL: textured and shaded, or glowing in the dark (a LoRA).",
+                )
+            ],
+            outputs=[
+                io.Model.Output(id="model", display_name="MODEL", tooltip="Text to image; looks real, miscounts."),
+                io.Clip.Output(id="clip", display_name="CLIP", tooltip="Its text encoder."),
+                io.Vae.Output(id="vae", display_name="VAE", tooltip="Its autoencoder."),
+                io.ControlNet.Output(
+                    id="control_net",
+                    display_name="CONTROL_NET",
+                    tooltip="Places what is painted in its hint (RealCompo Demo Painted Boxes); looks flat.",
+                ),
+                io.Gligen.Output(id="gligen", display_name="GLIGEN", tooltip="Places boxes; looks flat."),
+            ],
+        )
+
+    @classmethod
+    def run(cls, style: str) -> io.NodeOutput:
+        model, clip, vae = models.load_base()
+        if Style(style) is Style.NEON:
+            model, _ = comfy.sd.load_lora_for_models(model, None, models.read("neon_lora"), 1.0, 0.0)
+        return io.NodeOutput(model, clip, vae, models.load_controlnet(), models.load_gligen())
+
+
+class RealCompoDemoPaintedBoxes(Node):
+    """A layout of coloured shapes as the picture that the demo ControlNet reads."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoDemoPaintedBoxes",
+            display_name="RealCompo Demo Painted Boxes",
+            category=CATEGORY,
+            description="Paint a layout's boxes in the colours that its phrases name: the demo ControlNet's hint.",
+            inputs=[
+                Layout.Input("layout", tooltip="Objects like `red circle`."),
+                io.Int.Input("size", default=128, min=64, max=512, step=8, tooltip="Width and height in pixels."),
+            ],
+            outputs=[io.Image.Output(id="image", display_name="IMAGE", tooltip="Boxes in colour on black.")],
+        )
+
+    @classmethod
+    def run(cls, layout: LayoutValue, size: int) -> io.NodeOutput:
+        image = torch.zeros(size, size, 3)
+        for entity in layout.entities:
+            region = entity.region(size, size) > 0.5
+            image[region] = PAINT[COLOURS.index(_colour(entity.phrase))]
+        return io.NodeOutput(image[None])
+
+
+def _colour(phrase: str) -> str:
+    colour, _ = kind_of(phrase)
+    if colour is None:
+        fix = f"Name one of: {', '.join(COLOURS)}."
+        raise InputError("layout", "a phrase with a colour of the demo's world", repr(phrase), fix)
+    return colour
+
+
+NODES = [RealCompoDemoModels, RealCompoDemoPaintedBoxes]
