@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -29,7 +30,7 @@ def features(picture: Tensor) -> np.ndarray:
     deep = ndimage.distance_transform_edt(vivid)
     ground, near, inside = away > 7, (away > 1.5) & (away < 5), deep > 2
     blurred = [light, *(ndimage.gaussian_filter(light, sigma) for sigma in (1, 2, 4))]
-    bands = [_spread(fine - coarse, ground) for fine, coarse in zip(blurred, blurred[1:], strict=False)]
+    bands = [_spread(fine - coarse, ground) for fine, coarse in pairwise(blurred)]
     steps = [np.abs(np.diff(light, axis=axis, append=0))[ground].mean() if ground.any() else 0 for axis in (1, 0)]
     shine = np.percentile(light[inside], 98) - np.median(light[inside]) if inside.any() else 0
     shadow = light[ground].mean() - light[near].mean() if ground.any() and near.any() else 0
