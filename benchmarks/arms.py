@@ -15,7 +15,7 @@ STEPS, CFG = 25, 3.0
 SAMPLING = {"steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
 BALANCER = {
     "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.4, "every": 1, "step_scale": 1.0,
-    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False,
+    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 0.0, "release": 0.0,
 }  # fmt: skip
 
 
