@@ -92,8 +92,10 @@ class BalancerSettings:
     layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
 
-    RANGES: ClassVar = {"text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6),
-              "limit": (0, 100), "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64)}  # fmt: skip
+    RANGES: ClassVar = {
+        "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
+        "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64),
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.RANGES.items():
