@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 sys.path.append(os.environ.get("COMFYUI_PATH", ""))
-import comfy.cli_args  # noqa: E402
+import comfy.cli_args
 
 comfy.cli_args.args.cpu = True  # ComfyUI is only asked for its classes; tensors are moved here
 
