@@ -110,16 +110,14 @@ def test_the_preview_shows_the_picture(host: Host) -> None:
     torch.testing.assert_close(shown, torch.nn.functional.avg_pool2d(true, 4)[0], atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize(("spatial", "least"), [("control", 0.7)])
-def test_the_spatial_branch_puts_objects_into_their_boxes(host: Host, spatial: str, least: float) -> None:
-    of = [p for p in prompts("development", 24) if len(p.scene.things) == 2][:8]
+def test_the_spatial_branch_puts_objects_into_their_boxes(host: Host) -> None:
     placed = []
-    for seed, one in enumerate(of):
-        bench = Bench(one, seed, spatial)
+    for seed, one in enumerate(p for p in prompts("development", 18) if p.category in ("colour", "spatial", "complex")):
+        bench = Bench(one, seed, "control")
         found = read(picture(host, bench, bench.picture(bench.sample(Arm("", stock="spatial"))))[0])
         placed += [any(f.kind == t.kind and abs(f.centre[0] - t.x) + abs(f.centre[1] - t.y) < 0.15
                        for f in found.things) for t in one.scene.things]  # fmt: skip
-    assert sum(placed) / len(placed) >= least
+    assert sum(placed) / len(placed) >= 0.75
 
 
 @pytest.mark.parametrize(("mode", "stock"), [("text only", "text"), ("spatial only", "spatial")])
