@@ -19,7 +19,7 @@ from demo.toy.scene import Scene, Thing
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 MOST_BYTES = 24 * 2**20
-FILES = {"base", "controlnet", "gligen", "neon_lora"}
+FILES = {"base", "controlnet", "neon_lora"}
 RED = Scene((Thing("red", "circle", 0.5, 0.5, 0.18),), "sand")
 
 
@@ -113,7 +113,7 @@ def test_the_preview_shows_the_picture(host: Host) -> None:
 def test_the_spatial_branch_puts_objects_into_their_boxes(host: Host) -> None:
     placed = []
     for seed, one in enumerate(p for p in prompts("development", 18) if p.category in ("colour", "spatial", "complex")):
-        bench = Bench(one, seed, "control")
+        bench = Bench(one, seed)
         found = read(picture(host, bench, bench.picture(bench.sample(Arm("", stock="spatial"))))[0])
         placed += [any(f.kind == t.kind and abs(f.centre[0] - t.x) + abs(f.centre[1] - t.y) < 0.15
                        for f in found.things) for t in one.scene.things]  # fmt: skip
@@ -121,23 +121,20 @@ def test_the_spatial_branch_puts_objects_into_their_boxes(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("mode", "stock"), [("text only", "text"), ("spatial only", "spatial")])
-@pytest.mark.parametrize("spatial", ["control", "gligen"])
-def test_one_sided_modes_equal_the_stock_sampler(
-    host: Host, prompt: Prompt, spatial: str, mode: str, stock: str
-) -> None:
-    bench = Bench(prompt, 3, spatial)
+def test_one_sided_modes_equal_the_stock_sampler(host: Host, prompt: Prompt, mode: str, stock: str) -> None:
+    bench = Bench(prompt, 3)
     latents = host.run(bench, ours=bench.sample(Arm("", {"mode": mode})), theirs=bench.sample(Arm("", stock=stock)))
     assert torch.equal(latents["ours"]["samples"], latents["theirs"]["samples"])
 
 
 def test_a_dynamic_run_repeats_bit_for_bit_and_moves_the_balance(fresh: Host, prompt: Prompt) -> None:
     def sampled() -> torch.Tensor:
-        bench = Bench(prompt, 3, "control")
+        bench = Bench(prompt, 3)
         out = fresh.run(bench, latent=bench.sample(Arm("")))["latent"]["samples"]
         fresh.forget()
         return out
 
-    bench = Bench(prompt, 3, "control")
+    bench = Bench(prompt, 3)
     frozen = fresh.run(bench, latent=bench.sample(Arm("", {"step_scale": 0.0, "release": 0.0})))["latent"]["samples"]
     first = sampled()
     assert torch.equal(first, sampled())
