@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -25,6 +26,19 @@ def caption(text: str, width: int) -> Tensor:
     image = Image.new("RGB", (width, FONT_SIZE + 4), colours[0])
     ImageDraw.Draw(image).text((2, 1), text, fill=colours[1], font=ImageFont.load_default(FONT_SIZE))
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
+
+
+def background(image: Tensor | None, width: int, height: int) -> Tensor:
+    """The first image of a batch at a size, or plain grey [height, width, 3]."""
+    if image is None:
+        return torch.full((height, width, 3), 0.5)
+    channels = image[:1, ..., :3].float().cpu().movedim(-1, 1)
+    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].movedim(0, -1)
+
+
+def picture(layout: LayoutValue, canvas: Tensor) -> Tensor:
+    """A layout over a canvas [height, width, 3], as an IMAGE batch of one."""
+    return render.layout_image(canvas, layout, caption)[None]
 
 
 class RealCompoLayoutPreview(Node):
@@ -53,8 +67,9 @@ class RealCompoLayoutPreview(Node):
 
     @classmethod
     def run(cls, layout: LayoutValue, width: int, height: int, image: Tensor | None = None) -> io.NodeOutput:
-        canvas = torch.full((height, width, 3), 0.5) if image is None else image[0, ..., :3].float().cpu()
-        preview = render.layout_image(canvas, layout, caption)[None]
+        if image is not None:
+            height, width = image.shape[1:3]
+        preview = picture(layout, background(image, width, height))
         return io.NodeOutput(preview, ui=ui.PreviewImage(preview, cls=cls))
 
 

@@ -15,6 +15,10 @@ Balancer = io.Custom("REALCOMPO_BALANCER")
 Trace = io.Custom("REALCOMPO_TRACE")
 AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
 
+# Core's from ComfyUI 0.5 on, custom nodes' before; core nodes take a list of boxes per picture as either.
+BoundingBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES")
+AnyBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES,BBOX,SEGS")
+
 
 class Node(io.ComfyNode):
     """A node whose input errors name it: subclasses define ``run`` in place of ``execute``."""
