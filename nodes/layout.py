@@ -7,12 +7,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..realcompo_core import boxes as core_boxes
-from ..realcompo_core.boxes import Canvas, Order, Unit
+from ..realcompo_core.boxes import Order, Unit, entities, to_bounding_boxes
 from ..realcompo_core.layout import Layout as LayoutValue
 from ..realcompo_core.layout import parse_entities
+from ..realcompo_core.regions import Canvas
 from .preview import background, picture
-from .types import CATEGORY, AnyBoxes, BoundingBoxes, Layout, Node
+from .types import BOX_TYPES, CATEGORY, BoundingBoxes, Layout, Node
 
 EXAMPLE = "a red cube: 0.05 0.30 0.45 0.90\na blue ball: 0.55 0.30 0.95 0.90"
 SIDE = {"default": 512, "min": 16, "max": 8192, "step": 8, "optional": True}
@@ -61,11 +61,12 @@ class RealCompoLayout(Node):
                     tooltip="For connected boxes that come without a phrase: one phrase a line in their order, or "
                     "one line for all of them.",
                 ),
-                AnyBoxes.Input(
+                io.MultiType.Input(
                     "boxes",
+                    types=[*BOX_TYPES, Layout],
                     optional=True,
-                    tooltip="Boxes to add: BOUNDING_BOX, BBOX or SEGS. Their descriptions and labels become phrases, "
-                    "masks of SEGS become regions. Of a batch, those of the first picture.",
+                    tooltip="Boxes to add: BOUNDING_BOX, BBOX, SEGS or another layout. Descriptions and labels become "
+                    "phrases, masks of SEGS become regions. Of a batch, those of the first picture.",
                 ),
                 io.Image.Input("image", optional=True, tooltip="A picture to trace over; it is not changed."),
             ],
@@ -94,11 +95,11 @@ class RealCompoLayout(Node):
         image: Tensor | None = None,
     ) -> io.NodeOutput:
         canvas = Canvas(width, height)
-        regions = [] if boxes is None else core_boxes.read(boxes, canvas, Order(box_order), Unit(box_unit))
-        value = LayoutValue((*parse_entities(layout), *core_boxes.name(regions, phrases)))
+        added = () if boxes is None else entities(boxes, canvas, Order(box_order), Unit(box_unit), phrases)
+        value = LayoutValue((*parse_entities(layout), *added))
         return io.NodeOutput(
             value,
-            core_boxes.to_bounding_boxes(value, canvas),
+            to_bounding_boxes(value, canvas),
             value.rasterise(height, width),
             picture(value, background(image, width, height)),
             ui=None if image is None else {"background": ui.PreviewImage(image[:1], cls=cls).values},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from .types import CATEGORY, AttentionMaps, Layout, Node, Trace
 FONT_SIZE = 12
 
 
-def caption(text: str, width: int) -> Tensor:
-    """One line of text [height, width, 3], cut where it does not fit."""
+def caption(text: str, width: int, size: int = FONT_SIZE) -> Tensor:
+    """One line of text [size + 4, width, 3], cut where it does not fit."""
     colours = [tuple(round(255 * part) for part in c) for c in (render.BACKGROUND, render.INK)]
-    image = Image.new("RGB", (width, FONT_SIZE + 4), colours[0])
-    ImageDraw.Draw(image).text((2, 1), text, fill=colours[1], font=ImageFont.load_default(FONT_SIZE))
+    image = Image.new("RGB", (width, size + 4), colours[0])
+    ImageDraw.Draw(image).text((3, 1), text, fill=colours[1], font=ImageFont.load_default(size))
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
 
@@ -38,7 +39,8 @@ def background(image: Tensor | None, width: int, height: int) -> Tensor:
 
 def picture(layout: LayoutValue, canvas: Tensor) -> Tensor:
     """A layout over a canvas [height, width, 3], as an IMAGE batch of one."""
-    return render.layout_image(canvas, layout, caption)[None]
+    size = max(FONT_SIZE, min(canvas.shape[:2]) // 32)
+    return render.layout_image(canvas, layout, partial(caption, size=size))[None]
 
 
 class RealCompoLayoutPreview(Node):

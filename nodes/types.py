@@ -15,9 +15,11 @@ Balancer = io.Custom("REALCOMPO_BALANCER")
 Trace = io.Custom("REALCOMPO_TRACE")
 AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
 
-# Core's from ComfyUI 0.5 on, custom nodes' before; core nodes take a list of boxes per picture as either.
+# Types of core (new ComfyUIs declare the first two) and of other packs. A list of boxes for each picture passes as
+# both of the first: that is how core nodes hand boxes on.
 BoundingBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES")
-AnyBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES,BBOX,SEGS")
+BOX_TYPES = [io.Custom(name) for name in ("BOUNDING_BOX", "BOUNDING_BOXES", "BBOX", "SEGS")]
+PoseKeypoint = io.Custom("POSE_KEYPOINT")
 
 
 class Node(io.ComfyNode):

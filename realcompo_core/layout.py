@@ -16,6 +16,7 @@ from .errors import InputError, within
 VERSION = 1
 MINIMUM_SIDE = 1e-4  # of the canvas: 0.05 pixels at 512
 MAXIMUM_ENTITIES = 256
+MAXIMUM_CELLS = 2**30  # of all regions together: 4 GiB
 MAXIMUM_JSON = 1_000_000  # characters
 
 
@@ -82,7 +83,14 @@ class Layout:
             raise InputError("layout", expected, str(len(self.entities)), "Add an object with a phrase and a box.")
 
     def rasterise(self, height: int, width: int) -> Tensor:
-        """Regions [objects, height, width]: covered share of each cell (anti-aliased, never empty)."""
+        """Regions [objects, height, width]: covered share of each cell (anti-aliased, never empty).
+
+        Raises :class:`InputError` where that is more than :data:`MAXIMUM_CELLS`.
+        """
+        cells = len(self.entities) * height * width
+        if cells > MAXIMUM_CELLS:
+            expected = f"at most {MAXIMUM_CELLS} pixels of masks"
+            raise InputError("layout", expected, str(cells), "Make the picture smaller or use fewer objects.")
         return torch.stack([entity.region(height, width) for entity in self.entities])
 
 
@@ -102,6 +110,8 @@ def interval_overlap(edges: Sequence[float], cells: int) -> Tensor:
 def resample(regions: Tensor, height: int, width: int) -> Tensor:
     """Area-resample [..., H, W] to [..., height, width] for any sizes; the mean is conserved."""
     source_height, source_width = regions.shape[-2:]
+    if (source_height, source_width) == (height, width):
+        return regions
     rows = interval_overlap(torch.linspace(0, 1, source_height + 1, dtype=torch.float64).tolist(), height)
     columns = interval_overlap(torch.linspace(0, 1, source_width + 1, dtype=torch.float64).tolist(), width)
     rows, columns = rows.to(regions), columns.to(regions)
