@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from demo.__main__ import WORKFLOW, demo, overrides, write_models
-from demo.random_models import MODELS
+from demo.__main__ import demo
+from demo.random_models import MODELS, layout_overrides, write_apart
 from demo.server import ROOT, Client, ServerError, serve
 from demo.workflow import to_prompt, widget_names
 
@@ -19,7 +19,7 @@ NODES = {
     "RealCompoLayout", "RealCompoLayoutConditioning", "RealCompoAttentionCapture", "RealCompoBalancer",
     "RealCompoGuider", "RealCompoKSampler", "RealCompoTracePreview", "RealCompoLayoutPreview",
 }  # fmt: skip
-SMALL = {"width": 64, "height": 64}
+WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
 
 
 def run(work: Coroutine) -> Any:
@@ -28,7 +28,8 @@ def run(work: Coroutine) -> Any:
 
 async def small_prompt(client: Client, seed: int = 1, steps: int = 3) -> dict:
     """The layout workflow with the small models, at a small size."""
-    changes = overrides() | {"EmptyLatentImage": SMALL, "RealCompoKSampler": {"steps": steps, "seed": seed}}
+    changes = layout_overrides(64, steps)
+    changes["RealCompoKSampler"]["seed"] = seed
     return to_prompt(json.loads(WORKFLOW.read_text()), await client.get("object_info"), changes)
 
 
@@ -39,7 +40,7 @@ async def image_of(client: Client, outputs: dict) -> bytes:
 
 @pytest.fixture(scope="module", autouse=True)
 def models() -> Path:
-    write_models()
+    write_apart()
     return MODELS
 
 
