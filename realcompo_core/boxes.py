@@ -116,7 +116,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _is_segs(value: Any) -> bool:
-    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[1], list | tuple):
+    if not isinstance(value, list | tuple) or len(value) != 2 or not isinstance(value[1], list | tuple):
         return False
     size = value[0]
     whole = isinstance(size, list | tuple) and len(size) == 2 and all(map(is_number, size))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -14,6 +13,7 @@ from torch import Tensor
 from .errors import InputError, within
 from .layout import MAXIMUM_ENTITIES, Box, Entity
 
+LARGEST = 1e15  # of a number that another tool may give
 SLACK = 1.0  # pixels that a box may overhang the picture: detectors don't round
 
 
@@ -23,6 +23,10 @@ class Canvas:
 
     width: float
     height: float
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) <= 0:
+            raise InputError("size", "a picture", f"{self.width:g} x {self.height:g}", "Give both sides in pixels.")
 
     def box(self, left: float, top: float, right: float, bottom: float) -> Box:
         """A normalised box from corners in pixels; what overhangs by less than a pixel is cut off.
@@ -99,7 +103,7 @@ def left_to_right(regions: Sequence[Region]) -> list[Region]:
 
 def is_number(value: Any) -> bool:
     """Whether a value of another tool is a finite number."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
 def _span(line: Tensor) -> tuple[int, int]:
