@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench
+.PHONY: help host demo test lint bench quality search train-demo
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
 	@python3 tests/provision.py
@@ -18,3 +18,12 @@ test: host lint  ## everything
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
+
+quality: host  ## composition and realism of every way to sample, in output/quality
+	@.host/run -m benchmarks.quality
+
+search: host  ## the balanced recipe's settings, on the development split
+	@.host/run -m benchmarks.search
+
+train-demo: host  ## train the toy world's models anew (two hours on two cores)
+	@.host/run -m demo.toy.train all

@@ -79,6 +79,7 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], spatial: str, path: Path) -> 
 def run(arms: Sequence[Arm], of: Sequence[Prompt], spatial: str, workers: int, folder: Path) -> list[dict]:
     """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
+    mend(folder)
     done = {(line["arm"], line["prompt"]) for line in lines_of(folder)}
     todo = [(i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done]
     context = multiprocessing.get_context("spawn")
@@ -96,9 +97,18 @@ def run(arms: Sequence[Arm], of: Sequence[Prompt], spatial: str, workers: int, f
 
 
 def lines_of(folder: Path) -> list[dict]:
-    """All scores in a folder; a line that was cut off is left out."""
-    texts = [text for path in sorted(folder.glob("*.jsonl")) for text in path.read_text().splitlines(keepends=True)]
-    return [json.loads(text) for text in texts if text.endswith("}\n")]
+    """All scores in a folder; a line that is not finished is left out."""
+    return [json.loads(text) for path in sorted(folder.glob("*.jsonl")) for text in _whole(path)]
+
+
+def mend(folder: Path) -> None:
+    """Cut off the lines that a stopped run did not finish."""
+    for path in folder.glob("*.jsonl"):
+        path.write_text("".join(_whole(path)))
+
+
+def _whole(path: Path) -> list[str]:
+    return [text for text in path.read_text().splitlines(keepends=True) if text.endswith("\n")]
 
 
 def watch(jobs: Sequence[multiprocessing.Process], folder: Path, total: int) -> None:
@@ -204,7 +214,7 @@ def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict
 def main() -> None:
     options = parser().parse_args()
     if options.quick:
-        options.prompts = min(options.prompts, 12)
+        options.prompts = min(options.prompts, 18)
     compare(QUICK if options.quick else ARMS, options, "composition")
 
 

@@ -56,6 +56,8 @@ class Client:
         client = uuid.uuid4().hex
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
             queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
+            if queued["node_errors"]:  # the server would run the rest without a word
+                raise ServerError(f"the prompt has errors: {queued['node_errors']}")
             await self._finish(messages, queued["prompt_id"], on_event)
         history = await self.get(f"history/{queued['prompt_id']}")
         return history[queued["prompt_id"]]["outputs"]

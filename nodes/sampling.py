@@ -100,6 +100,7 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "lean",
+                    optional=True,
                     **bounded("lean"),
                     step=0.5,
                     tooltip="Recipe balanced only: moves the start towards the text branch everywhere, in logits; "
@@ -107,6 +108,7 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "release",
+                    optional=True,
                     **bounded("release"),
                     step=0.05,
                     tooltip="Recipe balanced only: how fast the text branch takes over, in logits a step, where "

@@ -113,19 +113,30 @@ def test_an_error_is_told_and_the_server_goes_on(tmp_path: Path) -> None:
     assert after
 
 
-def test_the_demo_leaves_what_it_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     from PIL import Image
 
-    monkeypatch.setattr("demo.__main__.PIXELS", 64)
-    monkeypatch.setattr("demo.__main__.STEPS", 5)
     report = json.loads(run(demo(tmp_path / "demo")).read_text())
-    assert set(report) == {"image", "host_version", "settings", "rows", "seconds", "losses"}
-    assert report["rows"] == {"spatial": 10, "text": 6, "text attention": 2, "spatial attention": 2}
-    assert [row["step"] for row in report["losses"]] == [2, 3]
-    assert report["settings"]["steps"] == 5 and report["seconds"] > 0
+    assert set(report) == {"image", "comparison", "host_version", "settings", "rows", "seconds", "losses"}
+    assert report["rows"]["spatial"] == 4 * 2 * 25  # four pictures, guided
+    assert [row["step"] for row in report["losses"]][-1] == 23  # after the last step nothing is left to balance
+    assert report["settings"]["steps"] == 25 and report["settings"]["mode"] == "dynamic"
     image = Image.open(report["image"])
-    assert image.size == (64, 64) and len(image.getcolors(64 * 64)) > 100
+    assert image.size == (256, 256) and len(image.getcolors(256 * 256)) > 1000
+    assert Image.open(report["comparison"]).size == (800, 4 * 222)
     assert all((tmp_path / "demo" / f"{name}.png").exists() for name in ("balance", "attention", "losses"))
+
+
+def test_a_prompt_with_a_missing_value_is_refused_and_not_run_in_part(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serve(tmp_path, models=MODELS) as client:
+            prompt = await small_prompt(client)
+            sampler = next(node for node in prompt.values() if node["class_type"] == "RealCompoKSampler")
+            del sampler["inputs"]["steps"]
+            with pytest.raises(ServerError, match="steps"):
+                await client.run(prompt)
+
+    run(work())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem)
