@@ -39,7 +39,7 @@ def background(image: Tensor | None, width: int, height: int) -> Tensor:
 
 def picture(layout: LayoutValue, canvas: Tensor) -> Tensor:
     """A layout over a canvas [height, width, 3], as an IMAGE batch of one."""
-    size = max(FONT_SIZE, min(canvas.shape[:2]) // 32)
+    size = max(FONT_SIZE, min(canvas.shape[:2]) // 28)
     return render.layout_image(canvas, layout, partial(caption, size=size))[None]
 
 
