@@ -22,7 +22,7 @@ BALANCER = {
 class Bench(Graph):
     """Loaders, conditionings and an empty latent for one prompt; the spatial branch is ``control`` or ``gligen``."""
 
-    def __init__(self, prompt: Prompt, seed: int, spatial: str) -> None:
+    def __init__(self, prompt: Prompt, seed: int, spatial: str, batch: int = 1) -> None:
         super().__init__()
         loaded = self.add("RealCompoDemoModels", style="photo")
         self.model, clip, self.vae = loaded[0], loaded[1], loaded[2]
@@ -38,7 +38,7 @@ class Bench(Graph):
                 image=hint, strength=1.0, start_percent=0.0, end_percent=1.0,
             )  # fmt: skip
             self.spatial, self.spatial_negative = applied[0], applied[1]
-        self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=1)[0]
+        self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=batch)[0]
         self.seed = seed
 
     def sample(self, arm: Arm) -> list:

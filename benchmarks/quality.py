@@ -41,14 +41,18 @@ def weights_hash() -> str:
 class Studio:
     """Makes and scores pictures in one ComfyUI."""
 
-    def __init__(self, host: Any, spatial: str) -> None:
-        self.host, self.spatial = host, spatial
+    def __init__(self, host: Any, spatial: str, batch: int = 1) -> None:
+        self.host, self.spatial, self.batch = host, spatial, batch
         vae = host.run(graph := Bench(prompts("development", 1)[0], 0, spatial), vae=graph.vae)["vae"]
         self.realism = Realism(lambda pictures: through(vae, pictures))
 
-    def score(self, prompt: Prompt, arm: Arm, seed: int) -> dict[str, Any]:
-        bench = Bench(prompt, seed, self.spatial)
-        picture = self.host.run(bench, picture=bench.picture(bench.sample(arm)))["picture"][0].movedim(-1, 0)
+    def scores(self, prompt: Prompt, arm: Arm, seed: int) -> list[dict[str, Any]]:
+        """Scores of each picture of a batch."""
+        bench = Bench(prompt, seed, self.spatial, self.batch)
+        pictures = self.host.run(bench, pictures=bench.picture(bench.sample(arm)))["pictures"].movedim(-1, 1)
+        return [self._score(prompt, picture) for picture in pictures]
+
+    def _score(self, prompt: Prompt, picture: torch.Tensor) -> dict[str, Any]:
         scores = asdict(judge(prompt, read(picture))) | {"realism": self.realism.score(picture)}
         values = dict(zip(FEATURES, features(picture).round(5).tolist(), strict=True))
         pixels = hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]
@@ -63,20 +67,20 @@ def through(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.interpolate(out, scale_factor=0.5, mode="area")
 
 
-def work(share: Sequence[tuple[int, Prompt, Arm]], spatial: str, path: Path) -> None:
-    """Score a share of the pictures, a line of JSON for each."""
+def work(share: Sequence[tuple[int, Prompt, Arm]], spatial: str, batch: int, path: Path) -> None:
+    """Score a share of the prompts and arms, a line of JSON for each."""
     torch.set_num_threads(1)  # sums in one order: the same scores every time
     from .comfyui import quiet_host
 
     with quiet_host() as host, path.open("a") as lines:
-        studio = Studio(host, spatial)
+        studio = Studio(host, spatial, batch)
         for index, prompt, arm in share:
-            line = {"arm": arm.name, "prompt": index, **studio.score(prompt, arm, seed=index)}
+            line = {"arm": arm.name, "prompt": index, "pictures": studio.scores(prompt, arm, seed=index)}
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
 
-def run(arms: Sequence[Arm], of: Sequence[Prompt], spatial: str, workers: int, folder: Path) -> list[dict]:
+def run(arms: Sequence[Arm], of: Sequence[Prompt], spatial: str, batch: int, workers: int, folder: Path) -> list[dict]:
     """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
     mend(folder)
@@ -84,7 +88,8 @@ def run(arms: Sequence[Arm], of: Sequence[Prompt], spatial: str, workers: int, f
     todo = [(i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done]
     context = multiprocessing.get_context("spawn")
     jobs = [
-        context.Process(target=work, args=(todo[n::workers], spatial, folder / f"{n}.jsonl")) for n in range(workers)
+        context.Process(target=work, args=(todo[n::workers], spatial, batch, folder / f"{n}.jsonl"))
+        for n in range(workers)
     ]
     for job in jobs if todo else ():
         job.start()
@@ -147,7 +152,8 @@ def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> d
 
 def _scores(lines: Sequence[dict], arm: str) -> dict[str, np.ndarray]:
     own = [line for line in lines if line["arm"] == arm]
-    return {name: np.array([line[name] for line in own]) for name in MEASURES if name != "joint"}
+    return {name: np.array([np.mean([picture[name] for picture in line["pictures"]]) for line in own])
+            for name in MEASURES if name != "joint"}  # fmt: skip
 
 
 def _above(arm: str, static: Sequence[str], of: dict[str, dict[str, np.ndarray]], draw: Any = ()) -> float:
@@ -188,6 +194,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--prompts", type=int, default=300)
     options.add_argument("--split", choices=("development", "held-out"), default="held-out")
     options.add_argument("--spatial", choices=("control", "gligen"), default="control")
+    options.add_argument("--batch", type=int, default=1, help="pictures of each prompt")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--quick", action="store_true", help="few prompts and arms")
     options.add_argument("--fresh", action="store_true", help="forget earlier scores")
@@ -198,13 +205,13 @@ def parser() -> argparse.ArgumentParser:
 def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict[str, dict]:
     """Score, tabulate, print, draw and write ``<name>.json``."""
     of = prompts(options.split, options.prompts)
-    key = f"{options.split}-{options.spatial}-{weights_hash()}-{digest(of[:6])}-{STEPS}"
+    key = f"{options.split}-{options.spatial}-{weights_hash()}-{digest(of[:6])}-{STEPS}-{options.batch}"
     if options.fresh:
         shutil.rmtree(options.output / key, ignore_errors=True)
-    rows = table(run(arms, of, options.spatial, options.workers, options.output / key), arms, of)
+    rows = table(run(arms, of, options.spatial, options.batch, options.workers, options.output / key), arms, of)
     show(rows)
     report = {"split": options.split, "spatial": options.spatial, "weights": weights_hash(),
-              "prompts": {"count": len(of), "hash": digest(of)}, "arms": rows}  # fmt: skip
+              "batch": options.batch, "prompts": {"count": len(of), "hash": digest(of)}, "arms": rows}  # fmt: skip
     (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, options.output / f"{name}.png")
     print(f"weights {report['weights']}, prompts {report['prompts']}; {options.output / name}.json and .png")

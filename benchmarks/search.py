@@ -1,6 +1,6 @@
 """Which settings of the balanced recipe are best? The static arms and candidates, on the development split only.
 
-``python -m benchmarks.search [--prompts 60]``, with the options of ``benchmarks.quality``.
+``python -m benchmarks.search [--prompts 24] [--batch 4]``, with the options of ``benchmarks.quality``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def candidates() -> list[Arm]:
 
 def main() -> None:
     options = parser()
-    options.set_defaults(split="development", prompts=60)
+    options.set_defaults(split="development", prompts=24, batch=4)
     chosen = options.parse_args()
     if chosen.split == "held-out":
         options.error("settings are never chosen on the held-out split")

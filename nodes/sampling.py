@@ -110,9 +110,9 @@ class RealCompoBalancer(Node):
                     "release",
                     optional=True,
                     **bounded("release"),
-                    step=0.05,
-                    tooltip="Recipe balanced only: how fast the text branch takes over, in logits a step, where "
-                    "attention is in its region. More looks better, places less strictly.",
+                    step=1.0,
+                    tooltip="Recipe balanced only: how far the text branch takes over in the course of a run, in "
+                    "logits, where attention is in its region. More looks better, places less strictly.",
                 ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],

@@ -87,7 +87,7 @@ class BalancerSettings:
     limit: float = 4.0  # bound of the balance in logits, BALANCED only
     prior: float = 1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
     lean: float = 0.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
-    release: float = 0.0  # logits a step towards the text branch where attention is in its region, BALANCED only
+    release: float = 0.0  # logits towards the text branch over a run, where attention is in its region, BALANCED only
     downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
     layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
@@ -190,7 +190,7 @@ class Balancer:
             decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
             return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
         stepped = self.balance - rules.step * settings.step_scale * normalise(smooth(gradient, cells))
-        stepped = stepped + settings.release * settled
+        stepped = stepped + settings.release * settings.every / self.steps * settled
         return stepped.clamp(-settings.limit, settings.limit)
 
 

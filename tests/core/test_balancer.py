@@ -273,6 +273,31 @@ def test_the_start_has_the_regions_type_and_a_map_per_sample(recipe: Recipe) -> 
     assert balance.shape == (3, 1, *SIZE) and balance.dtype == torch.float32
 
 
+def test_release_hands_settled_pixels_to_the_text_branch_over_a_run() -> None:
+    """Over all steps a settled pixel gains ``release`` logits, whether every step balances or every second."""
+    settled = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
+    settled[..., :2] = 1
+    for every in (1, 2):
+        balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3, every=every)
+        for step in range(0, 6, every):
+            balancer.update(torch.zeros_like(settled), step, SIZE, settled)
+        torch.testing.assert_close(balancer.balance, 3 * settled)
+
+
+@pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.OFFICIAL])
+def test_the_papers_recipes_release_nothing(recipe: Recipe) -> None:
+    balancer = balancer_of(recipe, release=3, lean=2)
+    before, zero = balancer.balance, torch.zeros(2, 1, *SIZE, dtype=torch.float64)
+    assert torch.equal(before, balancer_of(recipe, release=0, lean=0).balance)
+    balancer.update(zero, 0, SIZE, torch.ones_like(zero))
+    assert torch.equal(balancer.balance, before)
+
+
+def test_lean_moves_the_start_everywhere_within_the_limit() -> None:
+    even, leaning = (balancer_of(Recipe.BALANCED, prior=1.5, limit=2, lean=lean).balance for lean in (0, 1))
+    torch.testing.assert_close(leaning, (even + 1).clamp(-2, 2))
+
+
 # Recipes and settings
 
 
