@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .errors import InputError, within
 from .layout import Entity, Layout
-from .regions import Canvas, Region, is_number, name
+from .regions import Canvas, Region, check_count, is_number, name
 
 PHRASE_KEYS = ("desc", "label", "text")
 
@@ -60,6 +60,7 @@ def read(value: Any, canvas: Canvas, order: Order, unit: Unit) -> list[Region]:
 
 def segments(size: Sequence[int], found: Sequence[Any]) -> list[Region]:
     """Regions from Impact Pack's SEGS of a picture of ``size`` (height, width): label, box and mask of each."""
+    check_count("boxes", len(found))
     canvas, regions = Canvas(int(size[1]), int(size[0])), []
     for number, seg in enumerate(found, 1):
         with within(f"boxes, segment {number}"):

@@ -76,13 +76,18 @@ def from_masks(masks: Tensor) -> list[Region]:
     if masks.ndim not in (2, 3):
         raise InputError("masks", "masks [count, height, width]", f"{list(masks.shape)}", "Connect a MASK.")
     batch = masks.detach().float().cpu().reshape(-1, *masks.shape[-2:])
-    if len(batch) > MAXIMUM_ENTITIES:
-        raise InputError("masks", f"at most {MAXIMUM_ENTITIES} masks", str(len(batch)), "Connect fewer masks.")
+    check_count("masks", len(batch))
     regions = []
     for number, mask in enumerate(batch, 1):
         with within(f"mask {number}"):
             regions.append(Region(extent(mask), mask=mask))
     return regions
+
+
+def check_count(field: str, count: int) -> None:
+    """Raise :class:`InputError` for more regions than a layout holds, before their masks are made."""
+    if count > MAXIMUM_ENTITIES:
+        raise InputError(field, f"at most {MAXIMUM_ENTITIES} regions", str(count), "Leave some out.")
 
 
 def extent(mask: Tensor) -> Box:

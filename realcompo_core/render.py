@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .labels import Rect, place
-from .layout import Layout
+from .layout import Box, Layout
 from .trace import Reading, Step, Trace
 
 Caption = Callable[[str, int], Tensor]
@@ -72,13 +72,13 @@ def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
     """Each object's region tinted and outlined over a canvas [H, W, 3], and above them all a label for each."""
     height, width = canvas.shape[:2]
     thickness = max(1, min(height, width) // 200)
-    inks = [PALETTE[index % len(PALETTE)] for index in range(len(layout.entities))]
-    regions = [entity.region(height, width) for entity in layout.entities]
-    for ink, region in zip(inks, regions, strict=True):
+    labels = []
+    for index, entity in enumerate(layout.entities):
+        ink, region = PALETTE[index % len(PALETTE)], entity.region(height, width)
         canvas = paint(canvas, region, ink, 0.25)
         canvas = paint(canvas, outline(region, height, width, thickness), ink)
-    labels = [_label(caption(entity.phrase, width), ink) for entity, ink in zip(layout.entities, inks, strict=True)]
-    return _labelled(canvas, regions, labels)
+        labels.append(_label(caption(entity.phrase, width), ink))
+    return _labelled(canvas, [_rect(entity.box, height, width) for entity in layout.entities], labels)
 
 
 def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128) -> Tensor:
@@ -212,19 +212,16 @@ def _label(line: Tensor, ink: tuple[float, float, float]) -> Tensor:
     return torch.lerp(torch.tensor(ink).expand(*alpha.shape[:2], 3), text.expand(*alpha.shape[:2], 3), alpha)
 
 
-def _labelled(canvas: Tensor, regions: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+def _labelled(canvas: Tensor, regions: Sequence[Rect], labels: Sequence[Tensor]) -> Tensor:
     height, width = canvas.shape[:2]
     if any(label.shape[0] > height for label in labels):  # a canvas too small for words
         return canvas
-    places = place(
-        [_extent(r) for r in regions], [(label.shape[0], label.shape[1]) for label in labels], (height, width)
-    )
+    places = place(regions, [(label.shape[0], label.shape[1]) for label in labels], (height, width))
     canvas = canvas.clone()
     for (top, left, bottom, right), label in zip(places, labels, strict=True):
         canvas[top:bottom, left:right] = label[:, : right - left]
     return canvas
 
 
-def _extent(region: Tensor) -> Rect:
-    rows, columns = (region > 0).nonzero(as_tuple=True)
-    return int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
+def _rect(box: Box, height: int, width: int) -> Rect:
+    return int(box.y0 * height), int(box.x0 * width), math.ceil(box.y1 * height), math.ceil(box.x1 * width)

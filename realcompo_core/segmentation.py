@@ -11,8 +11,7 @@ from torch import Tensor
 
 from .ade20k import COLOURS, Colour, names_of
 from .errors import InputError, within
-from .layout import MAXIMUM_ENTITIES
-from .regions import Region, extent, left_to_right
+from .regions import Region, check_count, extent, left_to_right
 
 SHOWN = 12  # colours that an error lists
 NOTHING = -1  # the class of a pixel that is in no colour of the table
@@ -44,7 +43,7 @@ class Segmenter:
         for (colour, phrase), labels in zip(table, members, strict=True):
             if not labels:
                 raise self._missing(colour, phrase, pixels)
-        _check_count(sum(map(len, members)))
+        check_count("minimum area", sum(map(len, members)))
         pairs = zip(table, members, strict=True)
         return [region for (_, phrase), labels in pairs for region in _regions(areas, labels, phrase)]
 
@@ -152,12 +151,6 @@ def shown(colour: Colour) -> str:
 def _regions(areas: Tensor, labels: Sequence[int], phrase: str) -> list[Region]:
     masks = [areas == label for label in labels]
     return left_to_right([Region(extent(mask.float()), phrase, mask) for mask in masks])
-
-
-def _check_count(regions: int) -> None:
-    if regions > MAXIMUM_ENTITIES:
-        fix = "Raise the minimum area, or take one region per colour."
-        raise InputError("minimum area", f"at most {MAXIMUM_ENTITIES} regions", str(regions), fix)
 
 
 def _row(line: str) -> tuple[Colour, str]:

@@ -182,6 +182,12 @@ def test_a_mask_that_is_not_its_crop_is_an_error(changes: dict) -> None:
         found(segs(**changes))
 
 
+def test_more_segments_than_a_layout_holds_are_refused() -> None:
+    size, found_segs = segs()
+    with pytest.raises(InputError, match="boxes: expected at most 256 regions, got 257"):
+        found((size, found_segs * 257))
+
+
 # Out
 
 

@@ -99,7 +99,7 @@ def test_masks_are_kept_as_they_are() -> None:
         (torch.full((1, 4, 4), 2.0), "values from 0 to 1"),
         (torch.full((1, 4, 4), math.nan), "values from 0 to 1"),
         (torch.ones(1, 4, 4, 3), "masks: expected"),
-        (torch.ones(MAXIMUM_ENTITIES + 1, 2, 2), "at most 256 masks"),
+        (torch.ones(MAXIMUM_ENTITIES + 1, 2, 2), "masks: expected at most 256 regions"),
     ],
 )
 def test_bad_masks(masks: torch.Tensor, message: str) -> None:

@@ -19,6 +19,7 @@ from demo.workflow import to_prompt, widget_names
 NODES = {
     "RealCompoLayout", "RealCompoLayoutConditioning", "RealCompoAttentionCapture", "RealCompoBalancer",
     "RealCompoGuider", "RealCompoKSampler", "RealCompoTracePreview", "RealCompoLayoutPreview",
+    "RealCompoLayoutFromPose", "RealCompoLayoutFromMasks", "RealCompoLayoutFromSegmentation",
 }  # fmt: skip
 FOREIGN = {"DWPreprocessor"}  # of comfyui_controlnet_aux: ComfyUI 0.3.75 has no pose nodes of its own
 WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
