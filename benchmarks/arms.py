@@ -14,8 +14,8 @@ PIXELS = 128
 STEPS, CFG = 25, 3.0
 SAMPLING = {"steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
 BALANCER = {
-    "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.4, "every": 1, "step_scale": 1.0,
-    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 0.0, "release": 0.0,
+    "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.2, "every": 1, "step_scale": 1.0,
+    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 1.0, "release": 25.0,
 }  # fmt: skip
 
 
@@ -72,18 +72,20 @@ class Arm:
         return self.name.startswith("dynamic")
 
 
+FROZEN = {"step_scale": 0.0, "release": 0.0, "lean": 0.0}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
     *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
     *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in (0.2, 0.4, 0.6)),
-    *(Arm(f"prior, warm-up {w}", {"step_scale": 0.0, "warmup": w}) for w in (0.0, 0.4)),
+    *(Arm(f"prior, warm-up {w}", {**FROZEN, "warmup": w}) for w in (0.0, 0.4)),
 )
 DYNAMIC = (
-    Arm("dynamic paper", {"recipe": "paper"}),
-    Arm("dynamic official", {"recipe": "official"}),
+    *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
+    Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
     Arm("dynamic balanced"),
-    *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.2)),
+    *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
+    Arm("dynamic balanced, no release", {"release": 0.0}),
     *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
 )
 ARMS = (*STATIC, *DYNAMIC)

@@ -289,7 +289,7 @@ def _kohya(name: str, layer: nn.Module, weights: dict[str, Tensor]) -> dict[str,
 STAGES = {
     "base": Stage("photo", steps=1900, rate=2e-3, bias=0.75, attention=0.1, train=train_base),
     "control": Stage("flat", steps=700, rate=1e-3, bias=0.6, attention=0.1, train=train_control),
-    "gligen": Stage("flat", steps=2000, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
+    "gligen": Stage("flat", steps=1200, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
     "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
 }
 FILES = {"base": "base", "control": "controlnet", "gligen": "gligen", "style": "neon_lora"}

@@ -120,7 +120,7 @@ def test_a_step_lowers_a_quadratic_loss_on_the_fixed_latent(recipe: Recipe) -> N
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.BALANCED])
 def test_swapping_the_branches_mirrors_the_weights(recipe: Recipe) -> None:
     latent, text, spatial, target = (normal(seed) for seed in range(4))
-    one, other = balancer_of(recipe, prior=0), balancer_of(recipe, prior=0)
+    one, other = balancer_of(recipe, prior=0, lean=0), balancer_of(recipe, prior=0, lean=0)
     for step in range(5):
         one.update(pull(latent, text, spatial, one.balance, target), step, (3, 5))
         other.update(pull(latent, spatial, text, other.balance, target), step, (3, 5))
@@ -184,14 +184,14 @@ def test_a_run_of_one_step_steps_in_full() -> None:
 
 
 def test_the_normalised_rule_steps_by_logits() -> None:
-    balancer = balancer_of(Recipe.BALANCED, prior=0, step_scale=0.2)
+    balancer = balancer_of(Recipe.BALANCED, prior=0, lean=0, step_scale=0.2)
     balancer.update(normal(0, channels=1), 0, SIZE)
     rms = balancer.balance.square().mean(dim=(1, 2, 3)).sqrt()
     torch.testing.assert_close(rms, torch.full_like(rms, 0.5 * 0.2))
 
 
 def test_the_normalised_rule_moves_whole_attention_cells() -> None:
-    balancer, gradient = balancer_of(Recipe.BALANCED, prior=0), torch.zeros(2, 1, *SIZE, dtype=torch.float64)
+    balancer, gradient = balancer_of(Recipe.BALANCED, prior=0, lean=0), torch.zeros(2, 1, *SIZE, dtype=torch.float64)
     gradient[..., 0, 0] = 1
     balancer.update(gradient, 0, cells=(1, 1))
     torch.testing.assert_close(balancer.balance, torch.full_like(gradient, -0.5))
@@ -237,7 +237,7 @@ def test_the_equal_start_is_half_and_half() -> None:
 
 def test_the_prior_gives_regions_to_the_spatial_branch() -> None:
     regions = torch.tensor([[[1.0, 0.0, 0.5, 0.0]], [[0.0, 0.0, 0.25, 0.75]]])
-    balance = start_balance(BalancerSettings(prior=2), regions, 3, 0)
+    balance = start_balance(BalancerSettings(prior=2, lean=0), regions, 3, 0)
     assert balance.shape == (3, 1, 1, 4)
     assert balance[2].flatten().tolist() == [-2, 2, 0, -1]
 
