@@ -66,7 +66,8 @@ def compare(pictures: dict[str, list[Path]], path: Path) -> None:
 
 def _by_arm(prompt: dict, outputs: dict) -> dict[str, list[dict]]:
     """Saved images by the arm that their file's name ends with, in the order of :data:`ARMS`."""
-    saved = {prompt[key]["inputs"].get("filename_prefix", ""): value["images"] for key, value in outputs.items()}
+    pictures = {key: value["images"] for key, value in outputs.items() if "images" in value}
+    saved = {prompt[key]["inputs"].get("filename_prefix", ""): images for key, images in pictures.items()}
     return {name: next(images for prefix, images in saved.items() if prefix.endswith(name)) for name in ARMS}
 
 
