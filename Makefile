@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench
+.PHONY: help host demo test lint bench compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -18,3 +18,6 @@ test: host lint  ## everything
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
+
+compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)
+	@.host/run -m benchmarks.compbench $(ARGS)
