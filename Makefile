@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench quality search train-demo
+.PHONY: help host demo test lint bench quality search train-demo compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,3 +27,6 @@ search: host  ## the balanced recipe's settings, on the development split
 
 train-demo: host  ## train the toy world's models anew (two hours on two cores)
 	@.host/run -m demo.toy.train all
+
+compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)
+	@.host/run -m benchmarks.compbench $(ARGS)

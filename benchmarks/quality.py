@@ -80,7 +80,7 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, path: Path) -> No
             lines.flush()
 
 
-def run(arms: Sequence[Arm], of: Sequence[Prompt], spatial: str, batch: int, workers: int, folder: Path) -> list[dict]:
+def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, workers: int, folder: Path) -> list[dict]:
     """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
     mend(folder)
