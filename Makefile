@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench
+.PHONY: help host demo test lint bench bench-planner
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
 	@python3 tests/provision.py
@@ -18,3 +18,6 @@ test: host lint  ## everything
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
+
+bench-planner: host  ## the offline planner on generated sentences, in output/bench
+	@.host/run -m benchmarks.planner
