@@ -24,14 +24,27 @@ from . import ROOT
 GOAL = 0.95
 SEED = 20240226
 GAP = 0.3  # of the picture: how far apart "next to" may be
-NOUNS = (
-    "balloon bee bird boat book bottle bowl butterfly cake candle car cat chair chicken clock computer couch cow cup "  # noqa: SIM905
-    "desk dog fish fly fork fox frog giraffe girl goat guitar hat horse key knife lamp lion man microwave mouse "
-    "painting person phone pig plate rabbit refrigerator sheep shoe sofa suitcase table train turtle TV umbrella vase "
-    "wallet watch woman apple egg orange elephant airplane"
-).split()
+NOUNS = """
+    balloon bee bird boat book bottle bowl butterfly cake candle car cat chair chicken clock computer couch cow cup
+    desk dog fish fly fork fox frog giraffe girl goat guitar hat horse key knife lamp lion man microwave mouse
+    painting person phone pig plate rabbit refrigerator sheep shoe sofa suitcase table train turtle TV umbrella vase
+    wallet watch woman apple egg orange elephant airplane
+""".split()  # noqa: SIM905
 COMPOUNDS = ("traffic light", "wine glass", "hot dog", "teddy bear", "fire hydrant", "stop sign", "bed", "building")
-ATTRIBUTES = ("", "", "", "red", "small", "shiny", "wooden", "black and white", "big, round", "old brown", "rusty", "polka-dot")
+ATTRIBUTES = (
+    "",
+    "",
+    "",
+    "red",
+    "small",
+    "shiny",
+    "wooden",
+    "black and white",
+    "big, round",
+    "old brown",
+    "rusty",
+    "polka-dot",
+)
 OPENINGS = ("", "", "", "a photo of ", "there is ", "an oil painting of ", "a realistic picture of ")
 PLURALS = {"man": "men", "woman": "women", "person": "people", "mouse": "mice", "sheep": "sheep", "fish": "fish",
            "knife": "knives", "fly": "flies", "watch": "watches", "fox": "foxes", "couch": "couches",

@@ -95,7 +95,8 @@ PLACES = {
 }
 MARKS = {
     Mark.JOIN: "and|&|plus|as well as|and also|then",
-    Mark.BREAK: "while|but|whereas|where",
+    Mark.BREAK: "while|but|whereas|where|to|around|through|across|past|along|down|up|off|towards|toward|"
+    "about|until|when",
     Mark.VERB: "is|are|was|were|be|being|there is|there are|there's|it is|it's|we see|you see|can be seen",
     Mark.WHICH: "that|which|who",
     Mark.WITH: "with|wearing|having|has|have|made of|made out of|full of|filled with|covered in|covered with|"
@@ -106,11 +107,16 @@ MARKS = {
     Mark.IT: "it|them|him",
     Mark.EACH_OTHER: "each other|one another",
 }
-# Prepositions with nothing after them: "a lamp above" is at the top.
+# Prepositions with nothing after them, "a lamp above", and of the whole, "at the top of the picture".
 ALONE = {
     Relation(Kind.ABOVE): Place(y=-1),
     Relation(Kind.ABOVE, swapped=True): Place(y=1),
     Relation(Kind.FRONT, swapped=True): Place(background=True),
+}
+OF_THE_PICTURE = ALONE | {
+    Relation(Kind.LEFT): Place(x=-1),
+    Relation(Kind.LEFT, swapped=True): Place(x=1),
+    Relation(Kind.ON): Place(y=-1),
 }
 SIDE_BY_SIDE = "side by side|in a row|in a line"
 
@@ -153,11 +159,12 @@ COLOURS = _set(
 ADJECTIVES = COLOURS | _set(
     "big large huge small little tiny tall short long wide young old new fluffy shiny bright dark cute happy sad round "
     "wooden metal metallic plastic leather fabric rubber striped spotted dotted beautiful pretty soft "
-    "smooth rough hot cold wet dry clean dirty heavy thin thick fat modern vintage colorful colourful pale deep light"
+    "smooth rough hot cold wet dry clean dirty heavy thin thick fat modern vintage colorful colourful pale deep light "
+    "sharp crisp cool fresh juicy warm delicate fuzzy sturdy sleek elegant rusty polished"
 )
 VERBS = _set(
     "sits stands lies hangs rests floats flies sleeps walks runs jumps plays sit lie hang sleep appears sat stood lay "
-    "hung slept rested floated flew walked ran jumped"
+    "hung slept rested floated flew walked ran jumped swam swims grew grows shone shines"
 )
 PLURAL_VERBS = _set("stand rest float fly walk run jump play appear")
 ADVERBS = _set("slightly directly just right immediately far high partially partly all also both close")

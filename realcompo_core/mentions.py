@@ -123,13 +123,15 @@ def _belongs(tokens: list[Token], i: int, length: int, meaning: Meaning, symbols
 
 def _is_idle(tokens: list[Token], i: int, symbols: list) -> bool:
     """Verbs and adverbs before a preposition or at an end: "a cat sits slightly above a dog"."""
-    word, after = tokens[i].text, _meaning(tokens, i + 1)[1]
+    word = tokens[i].text
+    rest = next((j for j in range(i + 1, len(tokens)) if tokens[j].text not in lexicon.ADVERBS), len(tokens))
+    after = _meaning(tokens, rest)[1]
     if word in lexicon.ADVERBS and _meaning(tokens, i)[1] is None:
         return isinstance(after, Relation | Place)
     chunk = _tail(symbols)
-    continues = after is None and not _is_determiner(tokens[i + 1].text)
     named = bool(chunk) and not _is_determiner(chunk[-1].text)
-    if continues or not (named or symbols[-1:] == [Mark.WHICH]):
+    ends = after is not None or _is_determiner(tokens[rest].text)
+    if not ends or not (named or symbols[-1:] == [Mark.WHICH]):
         return False
     return word in lexicon.VERBS or (named and word in lexicon.PLURAL_VERBS and is_plural(chunk[-1].text))
 
@@ -211,6 +213,5 @@ def _is_verb(word: str, after: Meaning) -> bool:
     if word.endswith("ing"):
         return len(word) > 4 and word not in lexicon.NOUNS_IN_ING
     if word.endswith("ed"):
-        follows = isinstance(after, Relation | Place) or after in (Mark.SKIP, Mark.WITH)
-        return follows and word not in lexicon.NOUNS_IN_ED
+        return after not in (Mark.JOIN, Mark.COMMA) and word not in lexicon.NOUNS_IN_ED
     return word == "of" or (word.endswith("ly") and len(word) > 3 and word not in lexicon.NOUNS_IN_LY)

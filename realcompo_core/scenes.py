@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from . import lexicon
 from .lexicon import Kind, Mark, Place, Relation
-from .mentions import Item, Mention, mentions
+from .mentions import Item, Mention, is_plural, mentions
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,12 @@ def _simplified(items: Sequence[Item], *, surroundings: bool = False) -> list[It
 
 
 def _without_what_is_not_there(items: Sequence[Item]) -> list[Item]:
-    """Without styles, "no dogs", and what follows "without" or "like"."""
+    """Without styles, "no dogs", what follows "without" or "like", and qualities: "the apples were crunchy"."""
     out: list[Item] = []
     for item in items:
+        said = isinstance(item, Mention) and len(out) > 1 and out[-1] is Mark.VERB and isinstance(out[-2], Mention)
+        if said and not item.determiner and not is_plural(item.head):
+            continue
         skipped = bool(out) and out[-1] is Mark.SKIP
         gone = isinstance(item, Mention) and (skipped or item.determiner == "no" or _is_style(item))
         out.append(Mark.BREAK if gone else item)
@@ -67,7 +70,7 @@ def _canvas(items: Sequence[Item]) -> list[Item]:
     for item in items:
         last = out[-1] if out else None
         if isinstance(item, Mention) and isinstance(last, Relation) and _is_canvas(item):
-            out[-1] = _place_of(last)
+            out[-1] = lexicon.OF_THE_PICTURE.get(last, Mark.BREAK)
         elif isinstance(item, Mention) and last is Mark.OF and len(out) > 1 and isinstance(out[-2], Place):
             whole = _is_canvas(item) or _is_surrounding(item)
             out[-2:] = [out[-2]] if whole else [Relation(Kind.INSIDE), item]
@@ -109,7 +112,7 @@ def _without_lone_prepositions(items: Sequence[Item]) -> list[Item]:
     out: list[Item] = []
     for item, after in zip(items, [*items[1:], Mark.BREAK], strict=True):
         lone = isinstance(item, Relation) and not (isinstance(after, Mention) or after in (Mark.IT, Mark.EACH_OTHER))
-        out.append(_place_of(item) if lone else item)
+        out.append(lexicon.ALONE.get(item, Mark.BREAK) if lone else item)
     return out
 
 
@@ -121,11 +124,6 @@ def _with_actions(items: Sequence[Item]) -> list[Item]:
         acts = isinstance(item, Mention) and isinstance(last, Mention) and last.acting
         out += [Relation(Kind.NEXT), item] if acts else [item]
     return out
-
-
-def _place_of(relation: Relation) -> Place | Mark:
-    """Where in the picture a preposition with nothing after it, or with the picture itself, puts things."""
-    return lexicon.ALONE.get(relation, Mark.BREAK)
 
 
 def _is_style(mention: Mention) -> bool:
@@ -240,7 +238,8 @@ class _Reader:
 
     def _preposition(self, i: int, relation: Relation) -> None:
         if isinstance(self._before(i), Mention):
-            actors = self.subject if self.open else [self.recent]
+            together = self.open and self._item(i + 1) is not Mark.IT
+            actors = self.subject if together else [self.recent]
         else:
             actors = self.subject if self.subject and not self._is_inverted(i) else None
         self.waiting, self.open = _Waiting(relation, actors), False
