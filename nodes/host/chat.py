@@ -44,7 +44,7 @@ async def ask(profile: Profile, messages: list[dict[str, str]], seed: int) -> st
         ) as answer:  # fmt: skip
             _check_status(answer.status, answer.headers)
             return await _reply(answer, profile)
-    except Unanswered:
+    except InputError:
         raise
     except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, asyncio.IncompleteReadError):
         problem = Unanswered("a whole answer", "one that breaks off", CHECK_SERVER, wait=0)

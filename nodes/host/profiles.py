@@ -6,7 +6,7 @@ They stand in ``realcompo_planner.toml`` in ComfyUI's user folder, a table for e
     url = "http://localhost:11434/v1"
     model = "qwen2.5:7b"
 
-Nothing of a profile but its name may reach a workflow, an output, an error or a log.
+Its URL, its model and its key reach no workflow, output, error or log: workflows know a profile by name.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def profile(name: str) -> Profile:
         if unknown:
             fix = f"Settings are {', '.join(sorted(SETTINGS))}."
             raise InputError("profile", "known settings", f"{len(unknown)} unknown", fix)
-        return _profile(name, table)
+        found = _profile(name, table)
+        found.key()
+        return found
 
 
 def _profile(name: str, table: Mapping[str, Any]) -> Profile:
