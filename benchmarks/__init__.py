@@ -1,4 +1,4 @@
-"""What the pack costs, measured in a real ComfyUI inside this process: the one that the host tests boot."""
+"""What the pack costs and what its pictures are worth, in the real ComfyUI that the host tests boot or on servers."""
 
 import sys
 from pathlib import Path

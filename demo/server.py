@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -18,19 +19,30 @@ import aiohttp
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180
+CANCEL_SECONDS = 10
+# A server ends with the process that started it, killed or not. Its signal outlives exec.
+DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 class ServerError(Exception):
     """The server did not start, refused a prompt or failed while running it."""
 
 
+class Refusal(ServerError):
+    """The server does not take a prompt: the workflow doesn't fit its nodes or models."""
+
+
 @dataclass
 class Client:
-    """Talks to a running server: ``url`` is its address, ``log`` the file that it writes to."""
+    """Talks to a running server: ``url`` is its address, ``log`` the file that it writes to, where that is known."""
 
     url: str
     session: aiohttp.ClientSession
-    log: Path
+    log: Path | None = None
 
     async def get(self, path: str, **query: str) -> Any:
         async with self.session.get(f"{self.url}/{path}", params=query) as reply:
@@ -39,26 +51,43 @@ class Client:
     async def post(self, path: str, data: Any = None) -> Any:
         async with self.session.post(f"{self.url}/{path}", json=data) as reply:
             text = await reply.text()
-            if reply.status >= 400:
+            if reply.status == 400:
+                raise Refusal(_reasons(text))
+            if reply.status > 400:
                 raise ServerError(text)
             return await reply.json() if text else None
 
     async def file(self, image: dict) -> bytes:
         """An image that a node saved, by its entry in the history."""
         async with self.session.get(f"{self.url}/view", params=image) as reply:
+            reply.raise_for_status()
             return await reply.read()
 
     async def run(self, prompt: dict, on_event: Callable[[str, Any], Any] = lambda *_: None) -> dict:
         """Queue a prompt and wait for it; returns the nodes' outputs. ``on_event`` sees every message.
 
-        A binary message (the latent preview) is reported as the event ``preview``.
+        A binary message (the latent preview) is reported as the event ``preview``. When this is cancelled, so is the
+        prompt.
         """
         client = uuid.uuid4().hex
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
             queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
-            await self._finish(messages, queued["prompt_id"], on_event)
-        history = await self.get(f"history/{queued['prompt_id']}")
-        return history[queued["prompt_id"]]["outputs"]
+            if queued["node_errors"]:  # the server would run the rest without a word
+                raise ServerError(f"the prompt has errors: {queued['node_errors']}")
+            prompt_id = queued["prompt_id"]
+            try:
+                await self._finish(messages, prompt_id, on_event)
+            except asyncio.CancelledError:
+                await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)
+                raise
+        history = await self.get(f"history/{prompt_id}")
+        if prompt_id not in history:
+            raise ServerError("the server's history was cleared")
+        return history[prompt_id]["outputs"]
+
+    async def _cancel(self, prompt_id: str) -> None:
+        await self.post("queue", {"delete": [prompt_id]})
+        await self.post("interrupt", {"prompt_id": prompt_id})
 
     @staticmethod
     async def _finish(messages: Any, prompt_id: str, on_event: Callable[[str, Any], Any]) -> None:
@@ -77,19 +106,40 @@ class Client:
         raise ServerError("the server closed the connection")
 
 
+def _reasons(text: str) -> str:
+    """What the server has against each node of a prompt; the text as it is if it doesn't say."""
+    try:
+        nodes = json.loads(text)["node_errors"]
+        reasons = [
+            f"{node['class_type']}: {error['message']} ({error['details']})"
+            for node in nodes.values()
+            for error in node["errors"]
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return text
+    return "; ".join(reasons) or text
+
+
+@asynccontextmanager
+async def connect(url: str, log: Path | None = None) -> AsyncIterator[Client]:
+    """A client of a server, which need not run yet."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield Client(url.rstrip("/"), session, log)
+
+
 @asynccontextmanager
 async def serve(
-    base: Path, *, pack_name: str = "ComfyUI-RealCompo", models: Path | None = None
+    base: Path, *, pack_name: str = "ComfyUI-RealCompo", models: Path | None = None, cpu: bool = True
 ) -> AsyncIterator[Client]:
-    """A server on the CPU with this pack and folders of its own under ``base``; stopped at exit."""
+    """A server with this pack and folders of its own under ``base``; stopped at exit."""
     prepare(base, pack_name, models)
     port = _free_port()
     log = base / "server.log"
     with log.open("w") as out:
-        process = subprocess.Popen(_command(base, port), stdout=out, stderr=subprocess.STDOUT, cwd=base)
+        process = subprocess.Popen(_command(base, port, cpu), stdout=out, stderr=subprocess.STDOUT, cwd=base)
         try:
-            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
-                client = Client(f"http://127.0.0.1:{port}", session, log)
+            async with connect(f"http://127.0.0.1:{port}", log) as client:
                 await _until_ready(client, process)
                 yield client
         finally:
@@ -107,10 +157,10 @@ def prepare(base: Path, pack_name: str, models: Path | None) -> None:
             link.symlink_to(target, target_is_directory=True)
 
 
-def _command(base: Path, port: int) -> list[str]:
+def _command(base: Path, port: int, cpu: bool) -> list[str]:
     main = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
     options = [
-        "--cpu",
+        *(["--cpu"] if cpu else []),
         "--base-directory",
         base,
         "--port",
@@ -119,7 +169,8 @@ def _command(base: Path, port: int) -> list[str]:
         "--preview-method",
         "latent2rgb",
     ]
-    return [sys.executable, main, *map(str, options), "--database-url", "sqlite:///:memory:"]
+    wrapper = ["-c", DIE_WITH_PARENT] if sys.platform == "linux" else []
+    return [sys.executable, *wrapper, main, *map(str, options), "--database-url", "sqlite:///:memory:"]
 
 
 def _free_port() -> int:

@@ -98,6 +98,22 @@ class RealCompoBalancer(Node):
                     default=DEFAULTS.checkpointing,
                     tooltip="Less memory for the balance's gradient, for more time. The image stays the same.",
                 ),
+                io.Float.Input(
+                    "lean",
+                    optional=True,
+                    **bounded("lean"),
+                    step=0.5,
+                    tooltip="Recipe balanced only: moves the start towards the text branch everywhere, in logits; "
+                    "below 0 towards the spatial branch.",
+                ),
+                io.Float.Input(
+                    "release",
+                    optional=True,
+                    **bounded("release"),
+                    step=1.0,
+                    tooltip="Recipe balanced only: how far the text branch takes over in the course of a run, in "
+                    "logits, where attention is in its region. More looks better, places less strictly.",
+                ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],
         )

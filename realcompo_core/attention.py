@@ -49,3 +49,13 @@ def share_inside(attention: Tensor, regions: Tensor) -> Tensor:
     """
     regions = resample(regions.to(attention), *attention.shape[-2:])
     return (attention * regions).sum(dim=(-2, -1)) / attention.sum(dim=(-2, -1))
+
+
+def settled(attention: Tensor, regions: Tensor) -> Tensor:
+    """Where nothing is left to place: 1 outside all regions, inside one the share of attention that is in it.
+
+    ``attention`` [B, objects, h, w], ``regions`` [objects, H, W], 0..1; returns [B, 1, H, W], where regions overlap
+    that of the object that is farthest from settled. An object without attention is not settled.
+    """
+    outside = 1 - share_inside(attention, regions).nan_to_num(0.0)
+    return 1 - (outside[:, :, None, None] * regions.to(attention)).amax(dim=1, keepdim=True)

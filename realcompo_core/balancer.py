@@ -81,17 +81,21 @@ class BalancerSettings:
     recipe: Recipe = Recipe.BALANCED
     mode: Mode = Mode.DYNAMIC
     text_weight: float = 0.5  # share of the text branch in FIXED mode, 0..1
-    warmup: float = 0.4  # first share of the steps, done by the spatial branch alone, 0..1
+    warmup: float = 0.2  # first share of the steps, done by the spatial branch alone, 0..1
     every: int = 1  # balance at every n-th blended step
     step_scale: float = 1.0  # factor on the recipe's step
     limit: float = 4.0  # bound of the balance in logits, BALANCED only
     prior: float = 1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
+    lean: float = 1.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
+    release: float = 25.0  # logits towards the text branch over a run, where attention is in its region, BALANCED only
     downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
     layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
 
-    RANGES: ClassVar = {"text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6),
-              "limit": (0, 100), "prior": (0, 100), "downsample": (0, 64)}  # fmt: skip
+    RANGES: ClassVar = {
+        "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
+        "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64),
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.RANGES.items():
@@ -168,23 +172,25 @@ class Balancer:
         """w_text [B, 1, H, W], 0..1."""
         return self.balance.sigmoid()
 
-    def update(self, gradient: Tensor, step: int, cells: tuple[int, int]) -> Tensor:
+    def update(self, gradient: Tensor, step: int, cells: tuple[int, int], settled: Tensor | float = 0.0) -> Tensor:
         """Follow dL/dbalance [B, 1, H, W] down by one step; returns which samples moved [B].
 
-        A sample whose gradient is not finite stays where it is.
+        ``settled`` [B, 1, H, W], 0..1, says where nothing is left to place (:func:`settled`). A sample whose gradient
+        is not finite stays where it is.
         """
         finite = gradient.isfinite().all(dim=(1, 2, 3), keepdim=True)
         gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
-        self.balance = self._stepped(gradient, step, cells)
+        self.balance = torch.where(finite, self._stepped(gradient, step, cells, settled), self.balance)
         return finite.flatten()
 
-    def _stepped(self, gradient: Tensor, step: int, cells: tuple[int, int]) -> Tensor:
+    def _stepped(self, gradient: Tensor, step: int, cells: tuple[int, int], settled: Tensor | float) -> Tensor:
         rules, settings = self.settings.rules, self.settings
         if not rules.normalised:
             # A step on both of the paper's maps moves their difference twice as far.
             decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
             return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
         stepped = self.balance - rules.step * settings.step_scale * normalise(smooth(gradient, cells))
+        stepped = stepped + settings.release * settings.every / self.steps * settled
         return stepped.clamp(-settings.limit, settings.limit)
 
 
@@ -195,7 +201,8 @@ def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed:
         return logit.to(regions.device).expand(batch, 1, *regions.shape[-2:])
     if settings.rules.start is Start.PRIOR:
         inside = regions.amax(dim=0).expand(batch, 1, -1, -1)
-        return (settings.prior * (1 - 2 * inside)).clamp(-settings.limit, settings.limit)
+        start = settings.prior * (1 - 2 * inside) + settings.lean
+        return start.clamp(-settings.limit, settings.limit)
     if settings.rules.start is Start.RANDOM:
         return _random_balance(regions, batch, seed)
     return regions.new_zeros(batch, 1, *regions.shape[-2:])

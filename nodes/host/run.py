@@ -9,6 +9,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...realcompo_core.attention import settled
 from ...realcompo_core.balancer import Balancer, BalancerSettings, Mode, balance_gradient, blend, next_latent
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Step, Trace
@@ -83,7 +84,7 @@ class Run:
         }  # fmt: skip
         gradient = scale * sum(pull.gradient for pull in pulls.values())
         slope = balance_gradient(gradient, text_denoised, spatial_denoised, balancer.balance, sigma_now, sigma_next)
-        self._warn(balancer.update(slope, step, self._cells(pulls)))
+        self._warn(balancer.update(slope, step, self._cells(pulls), self._settled(pulls["text"]).to(slope)))
         return pulls
 
     def _attention_at(self, sigma: Tensor, sigma_next: Tensor) -> tuple[Tensor | float, Tensor]:
@@ -133,6 +134,11 @@ class Run:
         found = [cond[OPTION].objects(height, width).regions for cond in grounded(self.spatial.positive)]
         regions = torch.cat(found) if found else torch.zeros(1, height, width)
         return Balancer(self.settings, regions.to(latent), latent.shape[0], self.seed, self.schedule.steps)
+
+    @staticmethod
+    def _settled(pull: Pull) -> Tensor:
+        maps = [settled(reading.attention, reading.regions) for reading in pull.readings]
+        return torch.stack(maps).amin(0) if maps else torch.zeros(())
 
     @staticmethod
     def _cells(pulls: dict[str, Pull]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from realcompo_core.layout import (
     Entity,
     Layout,
     parse,
+    parse_entities,
     parse_json,
     parse_lines,
     resample,
@@ -69,6 +70,19 @@ def test_a_mask_keeps_its_mean_at_any_size(rows: int, columns: int, height: int,
     assert float(region.mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
     assert float(resample(mask, height, width).mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
     assert region.min() >= 0 and 0 < region.max() <= 1
+
+
+def test_regions_that_no_memory_holds_are_refused() -> None:
+    layout = Layout((Entity("a cat", Box(0, 0, 1, 1)),) * 256)
+    with pytest.raises(InputError, match="pixels of masks"):
+        layout.rasterise(4096, 4096)
+
+
+@pytest.mark.parametrize("text", ["", " \n", '{"objects": []}'])
+def test_a_text_may_have_no_objects_but_a_layout_may_not(text: str) -> None:
+    assert parse_entities(text) == ()
+    with pytest.raises(InputError, match="1 to 256 objects, got 0"):
+        parse(text)
 
 
 @given(SIDES, SIDES, SIDES, SIDES)

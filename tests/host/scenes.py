@@ -15,7 +15,7 @@ LAYOUT = "a red cube: 0.05 0.30 0.45 0.90\na blue ball: 0.55 0.30 0.95 0.90"
 SAMPLING = {"seed": 7, "steps": 3, "cfg": 7.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 BALANCER = {
     "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.0, "every": 1, "step_scale": 1.0,
-    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False,
+    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 0.0, "release": 0.0,
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Images for T2I-CompBench's evaluators, made by running ComfyUI servers."""

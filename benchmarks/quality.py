@@ -1,0 +1,225 @@
+"""Does balancing help? Composition and realism of every arm on prompts that training never saw.
+
+``python -m benchmarks.quality [--prompts 300] [--split held-out] [--workers 2]``, with ComfyUI at
+COMFYUI_PATH. Every picture is made by the pack's nodes in a real ComfyUI. Scores are kept as they come, so a run that
+was stopped goes on; ``--fresh`` starts anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from demo.toy.detect import read
+from demo.toy.prompts import CATEGORIES, Prompt, digest, judge, prompts
+from demo.toy.realism import FEATURES, Realism, features
+
+from . import ROOT
+from .arms import ARMS, QUICK, STEPS, Arm, Bench
+from .statistics import MEASURES, above, interval, measures, resamples
+
+WEIGHTS = ROOT / "demo" / "weights"
+
+
+def weights_hash() -> str:
+    """A hash of all trained weights."""
+    files = sorted(WEIGHTS.glob("*.safetensors"))
+    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()[:16]
+
+
+class Studio:
+    """Makes and scores pictures in one ComfyUI."""
+
+    def __init__(self, host: Any, batch: int = 1) -> None:
+        self.host, self.batch = host, batch
+        vae = host.run(graph := Bench(prompts("development", 1)[0], 0), vae=graph.vae)["vae"]
+        self.realism = Realism(lambda pictures: through(vae, pictures))
+
+    def scores(self, prompt: Prompt, arm: Arm, seed: int) -> list[dict[str, Any]]:
+        """Scores of each picture of a batch."""
+        bench = Bench(prompt, seed, self.batch)
+        pictures = self.host.run(bench, pictures=bench.picture(bench.sample(arm)))["pictures"].movedim(-1, 1)
+        return [self._score(prompt, picture) for picture in pictures]
+
+    def _score(self, prompt: Prompt, picture: torch.Tensor) -> dict[str, Any]:
+        scores = asdict(judge(prompt, read(picture))) | {"realism": self.realism.score(picture)}
+        values = dict(zip(FEATURES, features(picture).round(5).tolist(), strict=True))
+        pixels = hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]
+        return {name: round(float(v), 5) for name, v in scores.items()} | {"features": values, "pixels": pixels}
+
+
+@torch.inference_mode()
+def through(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
+    """Small pictures [B, 3, 64, 64] through the autoencoder and back to their size."""
+    large = torch.nn.functional.interpolate(pictures, scale_factor=2).movedim(1, -1)
+    out = vae.decode(vae.encode(large)).movedim(-1, 1)
+    return torch.nn.functional.interpolate(out, scale_factor=0.5, mode="area")
+
+
+def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, path: Path) -> None:
+    """Score a share of the prompts and arms, a line of JSON for each."""
+    torch.set_num_threads(1)  # sums in one order: the same scores every time
+    from .comfyui import quiet_host
+
+    with quiet_host() as host, path.open("a") as lines:
+        studio = Studio(host, batch)
+        for index, prompt, arm in share:
+            line = {"arm": arm.name, "prompt": index, "pictures": studio.scores(prompt, arm, seed=index)}
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+
+
+def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, workers: int, folder: Path) -> list[dict]:
+    """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mend(folder)
+    done = {(line["arm"], line["prompt"]) for line in lines_of(folder)}
+    todo = [(i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done]
+    context = multiprocessing.get_context("spawn")
+    jobs = [context.Process(target=work, args=(todo[n::workers], batch, folder / f"{n}.jsonl")) for n in range(workers)]
+    for job in jobs if todo else ():
+        job.start()
+    watch(jobs, folder, len(done) + len(todo))
+    if any(job.exitcode for job in jobs):
+        raise SystemExit("a worker failed; what it finished is kept")
+    order = {arm.name: number for number, arm in enumerate(arms)}
+    lines = [line for line in lines_of(folder) if line["arm"] in order and line["prompt"] < len(of)]
+    return sorted(lines, key=lambda line: (order[line["arm"]], line["prompt"]))
+
+
+def lines_of(folder: Path) -> list[dict]:
+    """All scores in a folder; a line that is not finished is left out."""
+    return [json.loads(text) for path in sorted(folder.glob("*.jsonl")) for text in _whole(path)]
+
+
+def mend(folder: Path) -> None:
+    """Cut off the lines that a stopped run did not finish."""
+    for path in folder.glob("*.jsonl"):
+        path.write_text("".join(_whole(path)))
+
+
+def _whole(path: Path) -> list[str]:
+    return [text for text in path.read_text().splitlines(keepends=True) if text.endswith("\n")]
+
+
+def watch(jobs: Sequence[multiprocessing.Process], folder: Path, total: int) -> None:
+    """Print progress until all workers have ended."""
+    started, before = time.monotonic(), len(lines_of(folder))
+    while any(job.is_alive() for job in jobs):
+        for job in jobs:
+            job.join(timeout=10 / len(jobs))
+        done = len(lines_of(folder))
+        rate = (done - before) / (time.monotonic() - started)
+        left = f", {(total - done) / rate / 60:.0f} min left" if rate else ""
+        print(f"\r  {done}/{total} pictures{left}   ", end="", flush=True)
+    print()
+
+
+def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> dict[str, dict]:
+    """Every arm's measures with intervals; ``above`` is how far a dynamic arm stands over the static front."""
+    draws, everything = resamples(len(of)), np.arange(len(of))
+    scores = {arm.name: _scores(lines, arm.name) for arm in arms}
+    means = {name: measures(s, everything) for name, s in scores.items()}
+    drawn = {name: measures(s, draws) for name, s in scores.items()}
+    categories = np.array([prompt.category for prompt in of])
+    out = {}
+    for arm in arms:
+        row: dict[str, Any] = {name: round(float(means[arm.name][name]), 4) for name in MEASURES}
+        row["by_category"] = {c: round(float(scores[arm.name]["composition"][categories == c].mean()), 4)
+                              for c in CATEGORIES if (categories == c).any()}  # fmt: skip
+        row["ci"] = {name: interval(drawn[arm.name][name]) for name in MEASURES}
+        if arm.dynamic:
+            static = [other.name for other in arms if not other.dynamic]
+            row["above"] = round(_above(arm.name, static, means), 4)
+            row["ci"]["above"] = interval(np.array([_above(arm.name, static, drawn, i) for i in range(len(draws))]))
+        out[arm.name] = row
+    return out
+
+
+def _scores(lines: Sequence[dict], arm: str) -> dict[str, np.ndarray]:
+    own = [line for line in lines if line["arm"] == arm]
+    return {name: np.array([np.mean([picture[name] for picture in line["pictures"]]) for line in own])
+            for name in MEASURES if name != "joint"}  # fmt: skip
+
+
+def _above(arm: str, static: Sequence[str], of: dict[str, dict[str, np.ndarray]], draw: Any = ()) -> float:
+    points = {name: (of[name]["realism"][draw], of[name]["composition"][draw]) for name in (arm, *static)}
+    return above(points.pop(arm), list(points.values()))
+
+
+def show(rows: dict[str, dict]) -> None:
+    """Print the table."""
+    heads = [*MEASURES, "above"]
+    print(f"{'arm':34s}" + "".join(f"{head:>21s}" for head in heads))
+    for name, row in rows.items():
+        cells = [f"{row[h]:.3f} [{row['ci'][h][0]:.3f} {row['ci'][h][1]:.3f}]" if h in row else "" for h in heads]
+        print(f"{name:34s}" + "".join(f"{cell:>21s}" for cell in cells))
+
+
+def plot(rows: dict[str, dict], path: Path) -> None:
+    """Composition against realism, with the static arms' front."""
+    from matplotlib.figure import Figure
+
+    from .statistics import front
+
+    figure = Figure((8, 6), layout="tight")
+    axes = figure.subplots()
+    static = [(row["realism"], row["composition"]) for name, row in rows.items() if "above" not in row]
+    axes.plot(*zip(*front(static), strict=True), color="grey", linestyle="--", label="front of the static arms")
+    for name, row in rows.items():
+        colour = "tab:orange" if "above" in row else "tab:blue"
+        axes.plot(row["realism"], row["composition"], "o", color=colour)
+        axes.annotate(name, (row["realism"], row["composition"]), textcoords="offset points", xytext=(5, 4), size=8)
+    axes.set(xlabel="realism", ylabel="composition")
+    axes.legend(loc="lower left")
+    figure.savefig(path, dpi=120)
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--prompts", type=int, default=300)
+    options.add_argument("--split", choices=("development", "held-out"), default="held-out")
+    options.add_argument("--batch", type=int, default=1, help="pictures of each prompt")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--quick", action="store_true", help="few prompts and arms")
+    options.add_argument("--fresh", action="store_true", help="forget earlier scores")
+    options.add_argument("--output", type=Path, default=ROOT / "output" / "quality")
+    return options
+
+
+def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict[str, dict]:
+    """Score, tabulate, print, draw and write ``<name>.json``."""
+    of = prompts(options.split, options.prompts)
+    key = f"{options.split}-{weights_hash()}-{digest(of[:6])}-{STEPS}-{options.batch}"
+    if options.fresh:
+        shutil.rmtree(options.output / key, ignore_errors=True)
+    rows = table(run(arms, of, options.batch, options.workers, options.output / key), arms, of)
+    show(rows)
+    report = {"split": options.split, "weights": weights_hash(),
+              "batch": options.batch, "prompts": {"count": len(of), "hash": digest(of)}, "arms": rows}  # fmt: skip
+    (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    plot(rows, options.output / f"{name}.png")
+    print(f"weights {report['weights']}, prompts {report['prompts']}; {options.output / name}.json and .png")
+    return rows
+
+
+def main() -> None:
+    options = parser().parse_args()
+    if options.quick:
+        options.prompts = min(options.prompts, 18)
+    compare(QUICK if options.quick else ARMS, options, "composition")
+
+
+if __name__ == "__main__":
+    main()

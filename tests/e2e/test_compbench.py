@@ -1,0 +1,363 @@
+"""T2I-CompBench's images by way of real servers: names, places in workflows, stops, failures, and Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import pytest
+from PIL import Image
+
+from benchmarks.compbench.__main__ import main
+from benchmarks.compbench.graph import Graph, Place
+from benchmarks.compbench.prompts import Job, jobs_of, read_layouts, read_prompts
+from benchmarks.compbench.template import Names, Template, read_template
+from demo.server import ROOT, Client, serve
+from realcompo_core.errors import InputError
+
+WORKFLOW = Path(__file__).with_name("compbench.json")
+LAYOUTS = {
+    "a red circle and a blue square on grass": "red circle: 0.1 0.3 0.45 0.7\nblue square: 0.55 0.3 0.9 0.7",
+    "a yellow ring on the sand.": {"objects": [{"phrase": "yellow ring", "box": [0.3, 0.3, 0.7, 0.7]}]},
+}
+IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    loop = asyncio.new_event_loop()
+    running = serve(tmp_path_factory.mktemp("server"))
+    yield loop.run_until_complete(running.__aenter__())
+    loop.run_until_complete(running.__aexit__(None, None, None))
+    loop.close()
+
+
+def ask(server: Client, path: str) -> Any:
+    with urlopen(f"{server.url}/{path}") as reply:
+        return json.load(reply)
+
+
+@pytest.fixture(scope="module")
+def definitions(server: Client) -> dict[str, dict]:
+    return ask(server, "object_info")
+
+
+def arguments(folder: Path, *more: str, layouts: dict | None = None, images: int = IMAGES) -> list[str]:
+    """A command line for the prompts above, and the files that it names."""
+    folder.mkdir(exist_ok=True)
+    (folder / "prompts.txt").write_bytes("\r\n".join(LAYOUTS).encode())
+    (folder / "layouts.json").write_text(json.dumps(layouts or LAYOUTS))
+    files = [str(folder / "prompts.txt"), "--layouts", str(folder / "layouts.json"), "--workflow", str(WORKFLOW)]
+    return [*files, "--out", str(folder / "out"), "--images", str(images), *more]
+
+
+@contextmanager
+def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
+    """The command in a process of its own, which ends with the test."""
+    command = [sys.executable, "-m", "benchmarks.compbench", *given]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def names(folder: Path) -> list[str]:
+    samples = folder / "out" / "samples"
+    return sorted(os.listdir(samples), key=number_of) if samples.exists() else []
+
+
+def number_of(name: str) -> int:
+    """As the evaluators read it."""
+    return int(name.rpartition("_")[2].partition(".")[0])
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for name in names(folder):
+        with Image.open(folder / "out" / "samples" / name) as image:
+            found[name] = image.convert("RGB").tobytes()
+    return found
+
+
+def wait_for_images(folder: Path, process: subprocess.Popen, count: int) -> None:
+    while len(names(folder)) < count:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(server: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The pictures of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(arguments(folder, "--server", server.url)) == 0
+    return pictures(folder)
+
+
+def test_images_are_named_and_numbered_as_the_evaluators_read_them(whole: dict[str, bytes]) -> None:
+    prompts = list(LAYOUTS)
+    assert [name.split("_")[0] for name in whole] == [prompts[0]] * IMAGES + [prompts[1]] * IMAGES
+    assert [number_of(name) for name in whole] == list(range(2 * IMAGES))
+    assert f"{prompts[1]}_{IMAGES:06d}.png" in whole
+    assert len(set(whole.values())) == 2 * IMAGES and all(len(data) == 128 * 128 * 3 for data in whole.values())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("The clock reads 11:44.", "The clock reads 11:44._000007.png"),
+        ("a spherical piñata", "a spherical piñata_000007.png"),
+        ("black and/or white_cat", "black and or white cat_000007.png"),
+        ("../a cat", ".. a cat_000007.png"),
+    ],
+)
+def test_a_prompt_stays_as_it_is_where_a_file_name_can_hold_it(prompt: str, name: str) -> None:
+    assert Job(7, prompt, 0).name == name
+
+
+def test_seeds_depend_on_prompt_and_image_only() -> None:
+    two, three = (jobs_of(["a", "b"], None, images, 42) for images in (2, 3))
+    assert [(job.number, job.seed) for job in two] == [(0, 42), (1, 43), (2, 1042), (3, 1043)]
+    assert [job.seed for job in three if job.prompt == "b"][:2] == [1042, 1043]
+
+
+def test_prompt_files_are_read_as_the_benchmark_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa cat\r\na café. \r\n\r\na dog\tanimal\r\n".encode())
+    assert read_prompts(path) == ["a cat", "a café. ", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("layouts", "told"),
+    [
+        ('{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}', "two for"),
+        ('{"prompt": "a cat", "layout": "cat: 0.9 0 0.1 1"}', "layouts, 'a cat', line 1, box: expected"),
+        ('{"prompt": "a cat"}', "line 1: expected"),
+        ('{"prompt": "a dog", "layout": "dog: 0 0 1 1"}', "none for 'a cat'"),
+        ("cat: 0 0 1 1", "line 1: expected JSON"),
+    ],
+)
+def test_bad_layouts_are_told_before_anything_runs(tmp_path: Path, layouts: str, told: str) -> None:
+    path = tmp_path / "layouts.jsonl"
+    path.write_text(layouts)
+    with pytest.raises(InputError, match=told):
+        jobs_of(["a cat"], read_layouts(path), 1, 0)
+
+
+def test_prompts_that_no_file_name_holds_are_told() -> None:
+    with pytest.raises(InputError, match="at most 255 bytes"):
+        jobs_of(["a very " * 40 + "long prompt"], None, 1, 0)
+
+
+def template(path: Path, definitions: dict, names: Names | None = None, *, with_layouts: bool = True) -> Template:
+    return read_template(path, definitions, names or Names(), with_layouts=with_layouts)
+
+
+def test_places_are_found_in_a_saved_workflow(definitions: dict) -> None:
+    found = template(ROOT / "workflows" / "realcompo_layout_gligen.json", definitions)
+    assert (found.prompts, found.seeds, found.layouts) == (
+        (Place("4", "text"),),
+        (Place("8", "seed"),),
+        (Place("3", "layout"),),
+    )
+    queued = found.filled(Job(0, "a cat", 5, "cat: 0 0 1 1"))
+    assert queued["4"]["inputs"]["text"] == "a cat" and queued["8"]["inputs"]["seed"] == 5
+    assert queued["3"]["inputs"]["layout"] == "cat: 0 0 1 1"
+    assert not {"RealCompoTracePreview", "RealCompoLayoutPreview"} & {node["class_type"] for node in queued.values()}
+
+
+STOCK = {
+    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a"}},
+    "2": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "a corgi"}},
+    "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ["2", 0]}},
+    "4": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "blurry"}},
+    "5": {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["3", 0], "negative": ["4", 0]}},
+    "6": {"class_type": "KSampler", "inputs": {"positive": ["5", 0], "negative": ["5", 1], "seed": 1}},
+    "7": {"class_type": "VAEDecode", "inputs": {"samples": ["6", 0]}},
+    "8": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}},
+}
+
+
+def saved(folder: Path, **changes: dict) -> Path:
+    """The stock workflow with other inputs of some nodes."""
+    nodes = {key: node | {"inputs": node["inputs"] | changes.get(f"n{key}", {})} for key, node in STOCK.items()}
+    (folder / "workflow.json").write_text(json.dumps(nodes))
+    return folder / "workflow.json"
+
+
+def test_the_prompt_is_found_through_links(tmp_path: Path, definitions: dict) -> None:
+    found = template(saved(tmp_path), definitions, with_layouts=False)
+    assert (found.prompts, found.seeds) == ((Place("2", "value"),), (Place("6", "seed"),))
+
+
+def test_a_place_may_be_named(tmp_path: Path, definitions: dict) -> None:
+    names = Names(prompts=["CLIPTextEncode.text"], seeds=["6.seed"])
+    found = template(saved(tmp_path, n3={"text": "a corgi"}), definitions, names, with_layouts=False)
+    assert found.prompts == (Place("3", "text"), Place("4", "text"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "told"),
+    [
+        ({"n6": {"spatial_positive": ["4", 0]}}, Names(), "one input for the prompt, got several: 2.value, 4.text"),
+        ({"n6": {"positive": "nothing"}, "n5": {"positive": "nothing"}}, Names(), "one input for the prompt, got none"),
+        ({"n3": {"seed": 2}}, Names(), "one input for the seed, got several: 3.seed, 6.seed"),
+        ({"n7": {"samples": ["99", 0]}}, Names(), "none behind 7.samples"),
+        ({}, Names(seeds=["6.noise"]), "got 6.noise, which is not there"),
+        ({}, Names(prompts=["3.text"]), "got 3.text, which is linked"),
+        ({}, Names(image="5"), "one input for the seed, got none"),
+        ({}, Names(image="Nothing"), "one node that saves the image, got none"),
+    ],
+)
+def test_what_is_unclear_is_told(tmp_path: Path, definitions: dict, changes: dict, names: Names, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        template(saved(tmp_path, **changes), definitions, names, with_layouts=False)
+
+
+def test_layouts_and_workflow_must_fit(tmp_path: Path, definitions: dict) -> None:
+    with pytest.raises(InputError, match=r"a layout for every prompt, got none, and a workflow whose 2\.layout"):
+        template(WORKFLOW, definitions, with_layouts=False)
+    with pytest.raises(InputError, match="one input for the layout, got none"):
+        template(saved(tmp_path), definitions)
+
+
+def test_settings_tell_workflows_apart_not_the_prompts_they_were_saved_with(tmp_path: Path) -> None:
+    def settings(**values: Any) -> dict:
+        graph = Graph({"1": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20} | values}}, {})
+        return Template(graph, (), (Place("1", "seed"),), (), "1").settings()
+
+    assert settings() == settings(seed=2) != settings(steps=30)
+
+
+def test_a_killed_run_goes_on_where_it_was(server: Client, whole: dict[str, bytes], tmp_path: Path) -> None:
+    given = arguments(tmp_path, "--server", server.url)
+    with started(given) as process:
+        wait_for_images(tmp_path, process, 4)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "samples").iterdir()}
+    assert 4 <= len(before) < len(whole) and pictures(tmp_path).items() <= whole.items()
+    (tmp_path / "out" / "part-1").write_bytes(b"half an image")
+
+    queued = len(ask(server, "history"))
+    assert main(given) == 0
+    assert pictures(tmp_path) == whole
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    made = len(ask(server, "history")) - queued
+    assert len(whole) - len(before) <= made <= len(whole) - len(before) + 1  # one was under way when it was killed
+
+
+def test_a_run_keeps_to_its_settings(server: Client, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    given = arguments(tmp_path, "--server", server.url, images=1)
+    assert main(given) == 0 and len(names(tmp_path)) == 2
+    assert main([*given, "--seed", "7"]) == 2
+    assert "expected those it was begun with, got other seed" in capsys.readouterr().err
+    assert main([*given, "--seed", "7", "--changed"]) == 0 and len(names(tmp_path)) == 2
+    assert [run["seed"] for run in json.loads((tmp_path / "out" / "run.json").read_text())["runs"]] == [42, 7]
+    (tmp_path / "out" / "samples" / "notes.txt").touch()
+    assert main([*given, "--seed", "7"]) == 2
+    assert "expected images of this run only, got 'notes.txt'" in capsys.readouterr().err
+
+
+def test_failures_are_recorded_and_tried_again(server: Client, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    first, second = LAYOUTS
+    wrong = {first: "purple cross: 0.1 0.3 0.45 0.7", second: LAYOUTS[second]}
+    common = ("--server", server.url, "--tries", "2")
+    assert main(arguments(tmp_path, *common, layouts=wrong, images=2)) == 1
+    assert "2 images could not be made" in capsys.readouterr().err
+    failures = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert [(failure["number"], failure["prompt"], failure["seed"]) for failure in failures] == [
+        (0, first, 42),
+        (1, first, 43),
+    ]
+    assert all(len(failure["errors"]) == 2 and "purple cross" in failure["errors"][1] for failure in failures)
+    assert [number_of(name) for name in names(tmp_path)] == [2, 3]
+
+    assert main(arguments(tmp_path, *common, "--changed", images=2)) == 0
+    assert [number_of(name) for name in names(tmp_path)] == [0, 1, 2, 3]
+    assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_an_image_that_takes_too_long_is_stopped(server: Client, tmp_path: Path) -> None:
+    assert main(arguments(tmp_path, "--server", server.url, "--tries", "1", "--limit", "0.01", images=1)) == 1
+    [one, _] = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    assert "TimeoutError after 0.01 s" in json.loads(one)["errors"][0] and not names(tmp_path)
+    queue = ask(server, "queue")
+    assert not queue["queue_pending"] and len(queue["queue_running"]) <= 1
+
+
+def test_a_workflow_that_the_server_refuses_ends_the_run(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    broken = json.loads(WORKFLOW.read_text())
+    broken["7"]["inputs"]["steps"] = 0
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    given = arguments(tmp_path, "--server", server.url, "--workflow", str(tmp_path / "broken.json"))
+    assert main(given) == 1
+    assert "RealCompoKSampler: Value 0 smaller than min of 1 (steps)" in capsys.readouterr().err
+    assert not names(tmp_path) and not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(arguments(tmp_path, "--server", "http://127.0.0.1:1")) == 1
+    assert "no ComfyUI answers at http://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_half_a_picture_counts_as_none(whole: dict[str, bytes]) -> None:
+    from benchmarks.compbench.worker import _whole_png
+
+    Image.new("RGB", (64, 64), "red").save(png := io.BytesIO(), "PNG")
+    assert _whole_png(png.getvalue()) == png.getvalue()
+    with pytest.raises(OSError):
+        _whole_png(png.getvalue()[:-30])
+
+
+def test_on_ray_a_lost_worker_loses_no_image(server: Client, whole: dict[str, bytes], tmp_path: Path) -> None:
+    """Two workers, one with the running server and one with a server of its own, which is killed with it."""
+    with started(arguments(tmp_path, "--server", server.url, "--start-servers", "1", "--cpu")) as process:
+        wait_for_images(tmp_path, process, 2)
+        victim, its_server = worker_with_server(process.pid)
+        victim.kill()
+        psutil.wait_procs([victim, its_server], timeout=60)
+        assert not is_alive(victim) and not is_alive(its_server)
+        told, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    assert pictures(tmp_path) == whole
+
+
+def worker_with_server(driver: int) -> tuple[psutil.Process, psutil.Process]:
+    its_server = server_below(driver)
+    assert its_server.parent().cmdline()[0].startswith("ray::Worker"), its_server.parent()
+    return its_server.parent(), its_server
+
+
+def server_below(driver: int) -> psutil.Process:
+    """The ComfyUI that a run has started."""
+    main_file = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
+    family = psutil.Process(driver).children(recursive=True)
+    [its_server] = [process for process in family if main_file in process.cmdline()]
+    return its_server
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_run_that_is_interrupted_ends_the_server_that_it_started(tmp_path: Path) -> None:
+    with started(arguments(tmp_path, "--start-servers", "1", "--cpu")) as process:
+        wait_for_images(tmp_path, process, 1)
+        its_server = server_below(process.pid)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "stopped\nThe same command goes on from here" in told
+    assert not is_alive(its_server), told
