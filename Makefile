@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench quality search train-demo compbench
+.PHONY: help host demo test lint bench bench-planner quality search train-demo compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -18,6 +18,9 @@ test: host lint  ## everything
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
+
+bench-planner: host  ## the offline planner on generated sentences, in output/bench
+	@.host/run -m benchmarks.planner
 
 quality: host  ## composition and realism of every way to sample, in output/quality
 	@.host/run -m benchmarks.quality

@@ -33,3 +33,16 @@ class Node(io.ComfyNode):
     @classmethod
     def run(cls, **inputs: Any) -> io.NodeOutput:
         raise NotImplementedError
+
+
+class AsyncNode(Node):
+    """A node that waits for something: its ``run`` is a coroutine, so that other nodes go on meanwhile."""
+
+    @classmethod
+    async def execute(cls, **inputs: Any) -> io.NodeOutput:
+        with naming(cls.define_schema().display_name):
+            return await cls.run(**inputs)
+
+    @classmethod
+    async def run(cls, **inputs: Any) -> io.NodeOutput:
+        raise NotImplementedError
