@@ -111,7 +111,7 @@ def resample(regions: Tensor, height: int, width: int) -> Tensor:
     """Area-resample [..., H, W] to [..., height, width] for any sizes; the mean is conserved."""
     source_height, source_width = regions.shape[-2:]
     if (source_height, source_width) == (height, width):
-        return regions
+        return regions.clone()  # a graph can't hold a tensor that was made in inference mode
     rows = interval_overlap(torch.linspace(0, 1, source_height + 1, dtype=torch.float64).tolist(), height)
     columns = interval_overlap(torch.linspace(0, 1, source_width + 1, dtype=torch.float64).tolist(), width)
     rows, columns = rows.to(regions), columns.to(regions)

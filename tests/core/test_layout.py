@@ -278,3 +278,12 @@ def test_a_box_exists_only_with_an_area_inside_the_canvas(corners: list[float]) 
     assume(x1 - x0 < 1e-4 or y1 - y0 < 1e-4)
     with pytest.raises(InputError, match="box"):
         Box(x0, y0, x1, y1)
+
+
+def test_resampled_regions_can_be_part_of_a_graph_even_at_their_own_size() -> None:
+    with torch.inference_mode():
+        regions = torch.rand(1, 4, 4)
+    for size in ((4, 4), (2, 2)):
+        weight = torch.ones(1, *size, requires_grad=True)
+        (weight * resample(regions, *size)).sum().backward()
+        assert weight.grad is not None
