@@ -73,7 +73,8 @@ class Client:
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
             queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
             if queued["node_errors"]:  # the server would run the rest without a word
-                raise ServerError(f"the prompt has errors: {queued['node_errors']}")
+                await self._cancel(queued["prompt_id"])
+                raise Refusal(_reasons(json.dumps(queued)))
             prompt_id = queued["prompt_id"]
             try:
                 await self._finish(messages, prompt_id, on_event)
