@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum
 
 import comfy.sd
 import torch
@@ -19,7 +19,7 @@ from .types import CATEGORY, Layout, Node
 CATEGORY = f"{CATEGORY}/demo"
 
 
-class Style(StrEnum):
+class Style(str, Enum):
     PHOTO = "photo"
     NEON = "neon"
 
@@ -38,8 +38,8 @@ class RealCompoDemoModels(Node):
             inputs=[
                 io.Combo.Input(
                     "style",
-                    options=Style,
-                    default=Style.PHOTO,
+                    options=[style.value for style in Style],
+                    default=Style.PHOTO.value,
                     tooltip="The look of MODEL: textured and shaded, or glowing in the dark (a LoRA).",
                 )
             ],
