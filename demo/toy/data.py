@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -11,14 +11,15 @@ import torch
 from comfy.sd1_clip import SD1Tokenizer
 from torch import Generator, Tensor
 
-from .captions import Caption, caption, vocabulary
+from .captions import Caption, Word, caption, vocabulary
 from .networks import TEXT_LENGTH
 from .paint import paint
 from .scene import Scene, random_scene
 
 START, END = 49406, 49407
 THINGS, CELLS = 4, 16
-DROPOUT, UNKNOWN = 0.1, 0.02
+DROPOUT, UNKNOWN, OPENED = 0.1, 0.06, 0.4  # shares of captions left out, of plain words and of openings unknown
+FILLERS = 5
 
 
 @dataclass
@@ -93,9 +94,14 @@ def _words(words: Words, random: Random, text: Caption, scene: Scene) -> tuple[T
     regions = torch.zeros(TEXT_LENGTH, CELLS, CELLS)
     if random.random() < DROPOUT:
         return words.encode([]), regions
-    boxes = boxes_of(scene)
-    for position, word in enumerate(text.words, 1):
+    boxes, spoken = boxes_of(scene), _with_unknown(random, text.words)
+    for position, word in enumerate(spoken, 1):
         if word.things:
             regions[position] = boxes[list(word.things)].amax(0)
-    unknown = [word.text if word.things or random.random() > UNKNOWN else "?" for word in text.words]
-    return words.encode(unknown), regions
+    return words.encode([word.text for word in spoken]), regions
+
+
+def _with_unknown(random: Random, words: Sequence[Word]) -> list[Word]:
+    """The words with some that the world doesn't know before and among them, as in sentences of any form."""
+    opening = [Word("?")] * (random.randint(1, FILLERS) if random.random() < OPENED else 0)
+    return opening + [word if word.things or random.random() > UNKNOWN else Word("?") for word in words]

@@ -1,7 +1,8 @@
 """The toy world's networks: ComfyUI's own classes in a small size.
 
-Only what ComfyUI has no setting for is added: two coordinate channels, so that so shallow a U-Net knows where
-it is; a text embedding of the world's few words; a hint encoder that folds pixels; and a fixed linear autoencoder.
+Only what ComfyUI has no setting for is added: waves that tell every transformer where a cell is, which so shallow a
+U-Net can't know; a text embedding of the world's few words; a hint encoder that folds pixels; and a fixed linear
+autoencoder.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import comfy.ops
 import torch
 import torch.nn.functional as F
 from comfy.gligen import GatedSelfAttentionDense, Gligen, PositionNet
+from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
 from torch import Tensor, nn
 
 LATENT_CHANNELS, TEXT_WIDTH, TEXT_LENGTH = 16, 128, 40
 PATCH = 4  # picture pixels in a latent cell; the autoencoder's own pictures are twice as large
 UNET: dict[str, Any] = {
-    "image_size": 16, "in_channels": LATENT_CHANNELS + 2, "model_channels": 64, "num_res_blocks": [1, 1],
+    "image_size": 16, "in_channels": LATENT_CHANNELS, "model_channels": 64, "num_res_blocks": [1, 1],
     "channel_mult": (1, 2), "transformer_depth": [1, 1], "transformer_depth_middle": 1, "num_heads": -1,
     "num_head_channels": 64, "context_dim": TEXT_WIDTH, "use_spatial_transformer": True, "dims": 2, "legacy": False,
 }  # fmt: skip
@@ -34,20 +36,32 @@ UNET_PREFIX, TEXT_PREFIX, VAE_PREFIX = (
 )  # fmt: skip
 
 
-def with_coordinates(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C + 2, H, W]: each cell's x and y, -1..1."""
-    batch, _, height, width = x.shape
-    rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)
-    columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype)
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
-    return torch.cat([x, grid.expand(batch, -1, -1, -1)], 1)
+def waves(height: int, width: int) -> Tensor:
+    """Sines and cosines of each cell's x and y, from half a period to four over the picture: [16, H, W]."""
+    x, y = ((torch.arange(size) + 0.5) / size for size in (width, height))
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+    angles = torch.pi * 2.0 ** torch.arange(4)[:, None, None, None] * places
+    return torch.cat([angles.sin(), angles.cos()]).flatten(0, 1)
+
+
+def tell_places(network: nn.Module) -> None:
+    """Let each transformer of a network add ``waves`` to the first channels of what it reads."""
+
+    def add(_: nn.Module, __: tuple, x: Tensor) -> Tensor:
+        places = waves(*x.shape[-2:]).to(x)
+        return x + F.pad(places, (0, 0, 0, 0, 0, x.shape[1] - len(places)))
+
+    for module in network.modules():
+        if isinstance(module, SpatialTransformer):
+            module.proj_in.register_forward_hook(add)
 
 
 class ToyUNet(UNetModel):
-    """ComfyUI's U-Net; in: [B, 16, H, W], coordinates are added on the way."""
+    """ComfyUI's U-Net whose transformers know places."""
 
-    def _forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return super()._forward(with_coordinates(x), *args, **kwargs)
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        tell_places(self)
 
 
 class ToyControlNet(comfy.cldm.cldm.ControlNet):
@@ -61,9 +75,7 @@ class ToyControlNet(comfy.cldm.cldm.ControlNet):
             nn.PixelUnshuffle(8), operations.Conv2d(192, width, 1, **place), nn.SiLU(),
             operations.Conv2d(width, width, 3, padding=1, **place),
         )  # fmt: skip
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> dict:
-        return super().forward(with_coordinates(x), *args, **kwargs)
+        tell_places(self)
 
 
 class ToyTextModel(comfy.clip_model.CLIPTextModel):

@@ -15,8 +15,12 @@ from .scene import DEVELOPMENT_PAIRS, GROUNDS, HELD_OUT_PAIRS, Scene, Thing, pla
 from .scene import PAIRS as ALL_PAIRS
 
 CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
-# Held-out sentences also open with words and in an order that training never shows.
-OPENINGS = {"development": ("a photo of", "there is", ""), "held-out": ("an image showing", "a scene with", "here see")}
+# Both splits' sentences also open with words and come in an order that training never shows: "in this painting a red
+# ball and two discs, all on grass", "on grass, an image showing a red ball and two discs".
+OPENINGS = {
+    "development": ("in this painting", "we see", "my drawing has"),
+    "held-out": ("an image showing", "a scene with", "here see"),
+}
 PAIRS = {"development": DEVELOPMENT_PAIRS, "held-out": HELD_OUT_PAIRS}
 INSIDE = 0.5  # the least IoU of an object with its box that counts as placed
 
@@ -136,4 +140,4 @@ def _caption(random: Random, split: str, scene: Scene, related: tuple[int, int] 
     ground = ground_words(random, scene.ground)
     if split == "held-out":
         return Caption((*ground, Word(","), *opening, *joined(phrases)))
-    return Caption((*opening, *joined(phrases), *ground))
+    return Caption((*opening, *joined(phrases), Word(","), Word("all"), *ground))

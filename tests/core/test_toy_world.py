@@ -67,12 +67,19 @@ def test_every_prompt_has_a_kind_of_its_split_and_development_none_that_is_held_
         assert kinds & own and not kinds & never, prompt.text
 
 
-def test_held_out_sentences_have_forms_that_training_never_makes() -> None:
-    random = Random(3)
-    trained = {tuple(str(caption(random, scene)).split()[:2]) for scene in scenes(3000)}
-    for prompt in prompts("held-out", 300):
-        assert prompt.text.startswith("on ")  # training puts the ground last
-        assert tuple(prompt.text.split()[:2]) not in trained
+@pytest.mark.parametrize("split", ["development", "held-out"])
+def test_both_splits_sentences_have_forms_that_training_never_makes(split: str) -> None:
+    random, trained = Random(3), [str(caption(random, scene)) for scene in scenes(3000)]
+    openings = {tuple(text.split()[:2]) for text in trained}
+    for prompt in prompts(split, 300):
+        assert tuple(prompt.text.split()[:2]) not in openings
+    # training puts the ground last, without a comma
+    assert all(p.text.startswith("on ") for p in prompts("held-out", 300))
+    assert all(", all on " in p.text for p in prompts("development", 300))
+    assert not any(text.startswith("on ") or ", all" in text for text in trained)
+
+
+def test_the_splits_sentences_differ_in_form() -> None:
     assert not set(OPENINGS["held-out"]) & set(OPENINGS["development"])
 
 
