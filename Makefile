@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench compbench
+.PHONY: help host demo test lint bench bench-planner quality search train-demo compbench
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
 	@python3 tests/provision.py
@@ -18,6 +18,18 @@ test: host lint  ## everything
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
+
+bench-planner: host  ## the offline planner on generated sentences, in output/bench
+	@.host/run -m benchmarks.planner
+
+quality: host  ## composition and realism of every way to sample, in output/quality
+	@.host/run -m benchmarks.quality
+
+search: host  ## the balanced recipe's settings, on the development split
+	@.host/run -m benchmarks.search
+
+train-demo: host  ## train the toy world's models anew (two hours on two cores)
+	@.host/run -m demo.toy.train all
 
 compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)
 	@.host/run -m benchmarks.compbench $(ARGS)

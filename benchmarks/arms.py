@@ -14,31 +14,28 @@ PIXELS = 128
 STEPS, CFG = 25, 3.0
 SAMPLING = {"steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
 BALANCER = {
-    "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.4, "every": 1, "step_scale": 1.0,
-    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 0.0, "release": 0.0,
+    "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.2, "every": 1, "step_scale": 1.0,
+    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 1.0, "release": 25.0,
 }  # fmt: skip
 
 
 class Bench(Graph):
-    """Loaders, conditionings and an empty latent for one prompt; the spatial branch is ``control`` or ``gligen``."""
+    """Loaders, conditionings and an empty latent for one prompt; the spatial branch is the painted-box ControlNet."""
 
-    def __init__(self, prompt: Prompt, seed: int, spatial: str) -> None:
+    def __init__(self, prompt: Prompt, seed: int, batch: int = 1) -> None:
         super().__init__()
         loaded = self.add("RealCompoDemoModels", style="photo")
         self.model, clip, self.vae = loaded[0], loaded[1], loaded[2]
         layout = self.add("RealCompoLayout", layout=prompt.layout)[0]
-        gligen = loaded[4] if spatial == "gligen" else None
-        tied = self.add("RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout, gligen=gligen)
-        self.text, self.spatial = tied[0], tied[1]
-        self.negative = self.spatial_negative = self.add("CLIPTextEncode", clip=clip, text="")[0]
-        if spatial == "control":
-            hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
-            applied = self.add(
-                "ControlNetApplyAdvanced", positive=self.spatial, negative=self.negative, control_net=loaded[3],
-                image=hint, strength=1.0, start_percent=0.0, end_percent=1.0,
-            )  # fmt: skip
-            self.spatial, self.spatial_negative = applied[0], applied[1]
-        self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=1)[0]
+        tied = self.add("RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout)
+        self.text, self.negative = tied[0], self.add("CLIPTextEncode", clip=clip, text="")[0]
+        hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
+        applied = self.add(
+            "ControlNetApplyAdvanced", positive=tied[1], negative=self.negative, control_net=loaded[3], image=hint,
+            strength=1.0, start_percent=0.0, end_percent=1.0,
+        )  # fmt: skip
+        self.spatial, self.spatial_negative = applied[0], applied[1]
+        self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=batch)[0]
         self.seed = seed
 
     def sample(self, arm: Arm) -> list:
@@ -72,18 +69,20 @@ class Arm:
         return self.name.startswith("dynamic")
 
 
+FROZEN = {"step_scale": 0.0, "release": 0.0, "lean": 0.0}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
     *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
     *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in (0.2, 0.4, 0.6)),
-    *(Arm(f"prior, warm-up {w}", {"step_scale": 0.0, "warmup": w}) for w in (0.0, 0.4)),
+    *(Arm(f"prior, warm-up {w}", {**FROZEN, "warmup": w}) for w in (0.0, 0.4)),
 )
 DYNAMIC = (
-    Arm("dynamic paper", {"recipe": "paper"}),
-    Arm("dynamic official", {"recipe": "official"}),
+    *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
+    Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
     Arm("dynamic balanced"),
-    *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.2)),
+    *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
+    Arm("dynamic balanced, no release", {"release": 0.0}),
     *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
 )
 ARMS = (*STATIC, *DYNAMIC)

@@ -1,43 +1,24 @@
-"""``make demo``: the layout workflow on small models, in a real ComfyUI server, over its HTTP API."""
+"""``make demo``: the demo workflow on the toy world's trained models, in a real ComfyUI server, over its HTTP API."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from .random_models import CHECKPOINT, GLIGEN, MODELS
+from PIL import Image, ImageDraw, ImageFont
+
 from .server import ROOT, Client, ServerError, serve
 from .workflow import to_prompt
 
-WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
+WORKFLOW = ROOT / "workflows" / "realcompo_demo.json"
+ARMS = {"text": "text only", "spatial": "spatial only", "fixed": "half and half", "realcompo": "RealCompo"}
 SHEETS = ("balance", "attention", "losses")
-PIXELS, STEPS = 256, 20
-
-
-def overrides() -> dict[str, dict[str, Any]]:
-    """What differs from the workflow as an artist opens it: small random models, a small picture."""
-    size = {"width": PIXELS, "height": PIXELS}
-    return {
-        "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
-        "GLIGENLoader": {"gligen_name": GLIGEN},
-        "EmptyLatentImage": size,
-        "RealCompoLayoutPreview": size,
-        "RealCompoKSampler": {"steps": STEPS},
-    }
-
-
-def write_models() -> None:
-    """The random models, made with ComfyUI's own classes in a process of their own."""
-    environment = os.environ | {"PYTHONPATH": os.environ["COMFYUI_PATH"]}
-    command = [sys.executable, "-m", "demo.random_models"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+SIDE = 200  # of a picture in the comparison, in pixels
 
 
 def progress(event: str, data: Any) -> None:
@@ -48,41 +29,70 @@ def progress(event: str, data: Any) -> None:
 
 async def run(client: Client, output: Path) -> Path:
     """Queue the workflow, keep its pictures, and write the report."""
-    prompt = to_prompt(json.loads(WORKFLOW.read_text()), await client.get("object_info"), overrides())
+    prompt = to_prompt(json.loads(WORKFLOW.read_text()), await client.get("object_info"), {})
     started = time.monotonic()
     outputs = await client.run(prompt, progress)
     seconds = round(time.monotonic() - started, 2)
-    by_type = {prompt[key]["class_type"]: value for key, value in outputs.items()}
-    sheets = by_type["RealCompoTracePreview"]["images"]
-    pictures = {"image": by_type["SaveImage"]["images"][0], **dict(zip(SHEETS, sheets, strict=True))}
-    for name, image in pictures.items():
+    pictures = {name: await _save(client, images, output / name) for name, images in _by_arm(prompt, outputs).items()}
+    compare(pictures, output / "comparison.png")
+    traced = _output_of(prompt, outputs, "RealCompoTracePreview")
+    for name, image in zip(SHEETS, traced["images"], strict=True):
         (output / f"{name}.png").write_bytes(await client.file(image))
-    stats = await client.get("system_stats")
-    trace = by_type["RealCompoTracePreview"]["trace"][0]
-    sampling = {k: v for k, v in _inputs(prompt, "RealCompoKSampler").items() if not isinstance(v, list)}
     report = {
-        "image": str(output / "image.png"),
-        "host_version": stats["system"]["comfyui_version"],
-        "settings": sampling | trace["settings"],
-        "rows": trace["rows"],
+        "image": str(pictures["realcompo"][0]),
+        "comparison": str(output / "comparison.png"),
+        "host_version": (await client.get("system_stats"))["system"]["comfyui_version"],
+        "settings": _sampling(prompt) | traced["trace"][0]["settings"],
+        "rows": traced["trace"][0]["rows"],
         "seconds": seconds,
-        "losses": trace["losses"],
+        "losses": traced["trace"][0]["losses"],
     }
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return output / "report.json"
 
 
-def _inputs(prompt: dict, class_type: str) -> dict:
-    return next(node["inputs"] for node in prompt.values() if node["class_type"] == class_type)
+def compare(pictures: dict[str, list[Path]], path: Path) -> None:
+    """One sheet: a row for each way to sample, a column for each seed."""
+    columns, head = max(map(len, pictures.values())), 22
+    sheet = Image.new("RGB", (columns * SIDE, len(pictures) * (SIDE + head)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (name, files) in enumerate(pictures.items()):
+        top = row * (SIDE + head)
+        draw.text((4, top + 3), ARMS[name], fill="black", font=ImageFont.load_default(14))
+        for column, file in enumerate(files):
+            sheet.paste(Image.open(file).resize((SIDE, SIDE)), (column * SIDE, top + head))
+    sheet.save(path)
+
+
+def _by_arm(prompt: dict, outputs: dict) -> dict[str, list[dict]]:
+    """Saved images by the arm that their file's name ends with, in the order of :data:`ARMS`."""
+    pictures = {key: value["images"] for key, value in outputs.items() if "images" in value}
+    saved = {prompt[key]["inputs"].get("filename_prefix", ""): images for key, images in pictures.items()}
+    return {name: next(images for prefix, images in saved.items() if prefix.endswith(name)) for name in ARMS}
+
+
+async def _save(client: Client, images: list[dict], stem: Path) -> list[Path]:
+    files = [stem.with_name(f"{stem.name}_{number}.png") for number in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        file.write_bytes(await client.file(image))
+    return files
+
+
+def _output_of(prompt: dict, outputs: dict, class_type: str) -> dict:
+    return next(value for key, value in outputs.items() if prompt[key]["class_type"] == class_type)
+
+
+def _sampling(prompt: dict) -> dict:
+    inputs = next(node["inputs"] for node in prompt.values() if node["class_type"] == "RealCompoKSampler")
+    return {name: value for name, value in inputs.items() if not isinstance(value, list)}
 
 
 async def demo(output: Path) -> Path:
     """The whole demo into a folder; returns the report's path."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    write_models()
     print("starting ComfyUI", flush=True)
-    async with serve(output / "comfyui", models=MODELS) as client:
+    async with serve(output / "comfyui") as client:
         return await run(client, output)
 
 
@@ -93,7 +103,7 @@ def main() -> int:
     except ServerError as error:
         print(f"make demo: {error}", file=sys.stderr)
         return 1
-    print(f"image:  {output / 'image.png'}")
+    print(f"four ways, four seeds: {output / 'comparison.png'}")
     print(f"sheets: {', '.join(str(output / f'{name}.png') for name in SHEETS)}")
     print(f"report: {report}")
     return 0

@@ -7,8 +7,12 @@ They show that the whole path works and they draw noise, not pictures. Run with 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -103,6 +107,25 @@ def lora(seed: int, rank: int = 4) -> dict[str, Tensor]:
             out[f"{key}.lora_down.weight"] = torch.randn(rank, weight.shape[1], generator=generator) * 0.1
             out[f"{key}.alpha"] = torch.tensor(float(rank))
     return out
+
+
+def layout_overrides(pixels: int, steps: int) -> dict[str, dict[str, Any]]:
+    """What differs from the GLIGEN layout workflow as an artist opens it: these models, a small picture."""
+    size = {"width": pixels, "height": pixels}
+    return {
+        "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
+        "GLIGENLoader": {"gligen_name": GLIGEN},
+        "EmptyLatentImage": size,
+        "RealCompoLayoutPreview": size,
+        "RealCompoKSampler": {"steps": steps},
+    }
+
+
+def write_apart() -> None:
+    """The same as :func:`write` for :data:`MODELS`, in a process of its own: ComfyUI's classes stay out of this one."""
+    root = Path(__file__).resolve().parent.parent
+    environment = os.environ | {"PYTHONPATH": os.environ["COMFYUI_PATH"]}
+    subprocess.run([sys.executable, "-m", "demo.random_models"], cwd=root, env=environment, check=True)
 
 
 def write(models: Path) -> None:

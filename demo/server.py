@@ -71,7 +71,10 @@ class Client:
         """
         client = uuid.uuid4().hex
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
-            prompt_id = (await self.post("prompt", {"prompt": prompt, "client_id": client}))["prompt_id"]
+            queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
+            if queued["node_errors"]:  # the server would run the rest without a word
+                raise ServerError(f"the prompt has errors: {queued['node_errors']}")
+            prompt_id = queued["prompt_id"]
             try:
                 await self._finish(messages, prompt_id, on_event)
             except asyncio.CancelledError:

@@ -2,10 +2,12 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import attention, conditioning, demo, layout, preview, sampling
+from . import attention, conditioning, converters, demo, layout, planner, preview, sampling
 
 NODES: list[type[io.ComfyNode]] = [
     *layout.NODES,
+    *converters.NODES,
+    *planner.NODES,
     *conditioning.NODES,
     *attention.NODES,
     *sampling.NODES,

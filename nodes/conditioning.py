@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import node_helpers
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..realcompo_core.errors import InputError
 from ..realcompo_core.grounding import Grounding
 from ..realcompo_core.layout import Layout as LayoutValue
-from ..realcompo_core.tokens import describe, words_of
+from ..realcompo_core.tokens import Word, describe, words_of
 from .host.capture import OPTION
 from .host.gligen import gligen_option
 from .host.tokenizer import tokenizer_of
@@ -26,7 +27,9 @@ class RealCompoLayoutConditioning(Node):
             node_id="RealCompoLayoutConditioning",
             display_name="RealCompo Layout Conditioning",
             category=CATEGORY,
-            description="Encode a prompt and tie each object's phrase to its region.",
+            description="Encode a prompt and tie each object's phrase to its region. Shows which words each phrase "
+            "matched; run this node alone to check before sampling.",
+            is_output_node=True,
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the model that gets this conditioning."),
                 io.String.Input(
@@ -65,18 +68,23 @@ class RealCompoLayoutConditioning(Node):
         spatial = {OPTION: grounding}
         if gligen is not None:
             spatial["gligen"] = gligen_option(gligen, clip, layout)
+        found = matched(grounding, words_of(tokenizer_of(clip)(text)))
         return io.NodeOutput(
             node_helpers.conditioning_set_values(conditioning, {OPTION: grounding}),
             node_helpers.conditioning_set_values(conditioning, spatial),
-            matched(grounding, text, clip),
+            found,
+            ui=ui.PreviewText(found),
         )
 
 
-def matched(grounding: Grounding, text: str, clip: Any) -> str:
-    """A line per object with the words that its phrase matched."""
-    words = words_of(tokenizer_of(clip)(text))
-    pairs = zip(grounding.layout.entities, grounding.tokens, strict=True)
-    return "\n".join(f"{e.phrase}: {describe([w for w in words if set(w.positions) & set(t)])}" for e, t in pairs)
+def matched(grounding: Grounding, words: Sequence[Word]) -> str:
+    """A line per object with the words that its phrase matched, and whether other objects have the same."""
+    lines = []
+    for entity, tokens in zip(grounding.layout.entities, grounding.tokens, strict=True):
+        own = describe([word for word in words if set(word.positions) & set(tokens)])
+        shared = " (shared)" if grounding.tokens.count(tokens) > 1 else ""
+        lines.append(f"{entity.phrase}: {own}{shared}")
+    return "\n".join(lines)
 
 
 NODES = [RealCompoLayoutConditioning]

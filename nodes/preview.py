@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -19,12 +21,26 @@ from .types import CATEGORY, AttentionMaps, Layout, Node, Trace
 FONT_SIZE = 12
 
 
-def caption(text: str, width: int) -> Tensor:
-    """One line of text [height, width, 3], cut where it does not fit."""
+def caption(text: str, width: int, size: int = FONT_SIZE) -> Tensor:
+    """One line of text [size + 4, width, 3], cut where it does not fit."""
     colours = [tuple(round(255 * part) for part in c) for c in (render.BACKGROUND, render.INK)]
-    image = Image.new("RGB", (width, FONT_SIZE + 4), colours[0])
-    ImageDraw.Draw(image).text((2, 1), text, fill=colours[1], font=ImageFont.load_default(FONT_SIZE))
+    image = Image.new("RGB", (width, size + 4), colours[0])
+    ImageDraw.Draw(image).text((3, 1), text, fill=colours[1], font=ImageFont.load_default(size))
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
+
+
+def background(image: Tensor | None, width: int, height: int) -> Tensor:
+    """The first image of a batch at a size, or plain grey [height, width, 3]."""
+    if image is None:
+        return torch.full((height, width, 3), 0.5)
+    channels = image[:1, ..., :3].float().cpu().movedim(-1, 1)
+    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].movedim(0, -1)
+
+
+def picture(layout: LayoutValue, canvas: Tensor) -> Tensor:
+    """A layout over a canvas [height, width, 3], as an IMAGE batch of one."""
+    size = max(FONT_SIZE, min(canvas.shape[:2]) // 28)
+    return render.layout_image(canvas, layout, partial(caption, size=size))[None]
 
 
 class RealCompoLayoutPreview(Node):
@@ -53,8 +69,9 @@ class RealCompoLayoutPreview(Node):
 
     @classmethod
     def run(cls, layout: LayoutValue, width: int, height: int, image: Tensor | None = None) -> io.NodeOutput:
-        canvas = torch.full((height, width, 3), 0.5) if image is None else image[0, ..., :3].float().cpu()
-        preview = render.layout_image(canvas, layout, caption)[None]
+        if image is not None:
+            height, width = image.shape[1:3]
+        preview = picture(layout, background(image, width, height))
         return io.NodeOutput(preview, ui=ui.PreviewImage(preview, cls=cls))
 
 

@@ -100,6 +100,7 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "lean",
+                    optional=True,
                     **bounded("lean"),
                     step=0.5,
                     tooltip="Recipe balanced only: moves the start towards the text branch everywhere, in logits; "
@@ -107,10 +108,11 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "release",
+                    optional=True,
                     **bounded("release"),
-                    step=0.05,
-                    tooltip="Recipe balanced only: how fast the text branch takes over, in logits a step, where "
-                    "attention is in its region. More looks better, places less strictly.",
+                    step=1.0,
+                    tooltip="Recipe balanced only: how far the text branch takes over in the course of a run, in "
+                    "logits, where attention is in its region. More looks better, places less strictly.",
                 ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],

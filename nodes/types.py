@@ -15,6 +15,12 @@ Balancer = io.Custom("REALCOMPO_BALANCER")
 Trace = io.Custom("REALCOMPO_TRACE")
 AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
 
+# Types of core (new ComfyUIs declare the first two) and of other packs. A list of boxes for each picture passes as
+# both of the first: that is how core nodes hand boxes on.
+BoundingBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES")
+BOX_TYPES = [io.Custom(name) for name in ("BOUNDING_BOX", "BOUNDING_BOXES", "BBOX", "SEGS")]
+PoseKeypoint = io.Custom("POSE_KEYPOINT")
+
 
 class Node(io.ComfyNode):
     """A node whose input errors name it: subclasses define ``run`` in place of ``execute``."""
@@ -26,4 +32,17 @@ class Node(io.ComfyNode):
 
     @classmethod
     def run(cls, **inputs: Any) -> io.NodeOutput:
+        raise NotImplementedError
+
+
+class AsyncNode(Node):
+    """A node that waits for something: its ``run`` is a coroutine, so that other nodes go on meanwhile."""
+
+    @classmethod
+    async def execute(cls, **inputs: Any) -> io.NodeOutput:
+        with naming(cls.define_schema().display_name):
+            return await cls.run(**inputs)
+
+    @classmethod
+    async def run(cls, **inputs: Any) -> io.NodeOutput:
         raise NotImplementedError

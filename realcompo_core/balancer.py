@@ -81,19 +81,21 @@ class BalancerSettings:
     recipe: Recipe = Recipe.BALANCED
     mode: Mode = Mode.DYNAMIC
     text_weight: float = 0.5  # share of the text branch in FIXED mode, 0..1
-    warmup: float = 0.4  # first share of the steps, done by the spatial branch alone, 0..1
+    warmup: float = 0.2  # first share of the steps, done by the spatial branch alone, 0..1
     every: int = 1  # balance at every n-th blended step
     step_scale: float = 1.0  # factor on the recipe's step
     limit: float = 4.0  # bound of the balance in logits, BALANCED only
     prior: float = 1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
-    lean: float = 0.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
-    release: float = 0.0  # logits a step towards the text branch where attention is in its region, BALANCED only
+    lean: float = 1.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
+    release: float = 25.0  # logits towards the text branch over a run, where attention is in its region, BALANCED only
     downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
     layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
 
-    RANGES: ClassVar = {"text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6),
-              "limit": (0, 100), "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64)}  # fmt: skip
+    RANGES: ClassVar = {
+        "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
+        "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64),
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.RANGES.items():
@@ -188,7 +190,7 @@ class Balancer:
             decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
             return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
         stepped = self.balance - rules.step * settings.step_scale * normalise(smooth(gradient, cells))
-        stepped = stepped + settings.release * settled
+        stepped = stepped + settings.release * settings.every / self.steps * settled
         return stepped.clamp(-settings.limit, settings.limit)
 
 

@@ -16,6 +16,7 @@ from .errors import InputError, within
 VERSION = 1
 MINIMUM_SIDE = 1e-4  # of the canvas: 0.05 pixels at 512
 MAXIMUM_ENTITIES = 256
+MAXIMUM_CELLS = 2**30  # of all regions together: 4 GiB
 MAXIMUM_JSON = 1_000_000  # characters
 
 
@@ -82,7 +83,14 @@ class Layout:
             raise InputError("layout", expected, str(len(self.entities)), "Add an object with a phrase and a box.")
 
     def rasterise(self, height: int, width: int) -> Tensor:
-        """Regions [objects, height, width]: covered share of each cell (anti-aliased, never empty)."""
+        """Regions [objects, height, width]: covered share of each cell (anti-aliased, never empty).
+
+        Raises :class:`InputError` where that is more than :data:`MAXIMUM_CELLS`.
+        """
+        cells = len(self.entities) * height * width
+        if cells > MAXIMUM_CELLS:
+            expected = f"at most {MAXIMUM_CELLS} pixels of masks"
+            raise InputError("layout", expected, str(cells), "Make the picture smaller or use fewer objects.")
         return torch.stack([entity.region(height, width) for entity in self.entities])
 
 
@@ -102,6 +110,8 @@ def interval_overlap(edges: Sequence[float], cells: int) -> Tensor:
 def resample(regions: Tensor, height: int, width: int) -> Tensor:
     """Area-resample [..., H, W] to [..., height, width] for any sizes; the mean is conserved."""
     source_height, source_width = regions.shape[-2:]
+    if (source_height, source_width) == (height, width):
+        return regions.clone()  # a graph can't hold a tensor that was made in inference mode
     rows = interval_overlap(torch.linspace(0, 1, source_height + 1, dtype=torch.float64).tolist(), height)
     columns = interval_overlap(torch.linspace(0, 1, source_width + 1, dtype=torch.float64).tolist(), width)
     rows, columns = rows.to(regions), columns.to(regions)
@@ -109,7 +119,12 @@ def resample(regions: Tensor, height: int, width: int) -> Tensor:
 
 
 def parse_json(text: str) -> Layout:
-    """A layout from JSON: ``{"version": 1, "objects": [{"phrase": "a cat", "box": [x0, y0, x1, y1]}]}``.
+    """A layout of at least one object from JSON: see :func:`json_entities`."""
+    return Layout(json_entities(text))
+
+
+def json_entities(text: str) -> tuple[Entity, ...]:
+    """Objects from JSON: ``{"version": 1, "objects": [{"phrase": "a cat", "box": [x0, y0, x1, y1]}]}``.
 
     Boxes are normalised [left, top, right, bottom]; an object may add ``"tokens": [5, 6]``, the
     token positions to use instead of searching for the phrase. Raises :class:`InputError`.
@@ -121,7 +136,7 @@ def parse_json(text: str) -> Layout:
     except (ValueError, RecursionError) as error:
         fix = 'Write {"version": 1, "objects": [{"phrase": "a cat", "box": [0.1, 0.2, 0.5, 0.9]}]}.'
         raise InputError("layout", "JSON", str(error), fix) from error
-    return _layout(data)
+    return _entities(data)
 
 
 def to_json(layout: Layout) -> str:
@@ -131,14 +146,24 @@ def to_json(layout: Layout) -> str:
 
 
 def parse_lines(text: str) -> Layout:
-    """A layout from one object a line: ``a red cube: 0.1 0.2 0.5 0.9`` (left top right bottom, 0..1)."""
+    """A layout of at least one object from lines: see :func:`line_entities`."""
+    return Layout(line_entities(text))
+
+
+def line_entities(text: str) -> tuple[Entity, ...]:
+    """Objects, one a line: ``a red cube: 0.1 0.2 0.5 0.9`` (left top right bottom, 0..1)."""
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    return Layout(tuple(_line_entity(number, line) for number, line in lines))
+    return tuple(_line_entity(number, line) for number, line in lines)
 
 
 def parse(text: str) -> Layout:
-    """A layout from JSON (it begins with ``{`` or ``[``) or from one object a line."""
-    return parse_json(text) if text.lstrip()[:1] in ("{", "[") else parse_lines(text)
+    """A layout of at least one object: see :func:`parse_entities`."""
+    return Layout(parse_entities(text))
+
+
+def parse_entities(text: str) -> tuple[Entity, ...]:
+    """Objects, perhaps none, from JSON (it begins with ``{`` or ``[``) or from one object a line."""
+    return json_entities(text) if text.lstrip()[:1] in ("{", "[") else line_entities(text)
 
 
 def _line_entity(number: int, line: str) -> Entity:
@@ -154,13 +179,13 @@ def _line_entity(number: int, line: str) -> Entity:
         return Entity(phrase.strip(), Box(*corners))
 
 
-def _layout(data: Any) -> Layout:
+def _entities(data: Any) -> tuple[Entity, ...]:
     if not isinstance(data, dict) or not isinstance(data.get("objects"), list):
         raise InputError("layout", 'an object with a list "objects"', _short(data), 'Add "objects": [...].')
     version = data.get("version", VERSION)
     if isinstance(version, bool) or version != VERSION:
         raise InputError("layout", f"version {VERSION}", _short(version), "Update ComfyUI-RealCompo.")
-    return Layout(tuple(_entity(number, item) for number, item in enumerate(data["objects"], 1)))
+    return tuple(_entity(number, item) for number, item in enumerate(data["objects"], 1))
 
 
 def _entity(number: int, item: Any) -> Entity:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
-from .layout import Layout
+from .labels import Rect, place
+from .layout import Box, Layout
 from .trace import Reading, Step, Trace
 
 Caption = Callable[[str, int], Tensor]
@@ -22,7 +22,8 @@ Caption = Callable[[str, int], Tensor]
 BACKGROUND, INK, GRID = (0.11, 0.11, 0.13), (0.92, 0.92, 0.92), (0.25, 0.25, 0.28)
 TEXT_COLOUR, SPATIAL_COLOUR = (0.25, 0.55, 0.95), (0.95, 0.55, 0.15)
 PALETTE = ((0.90, 0.30, 0.30), (0.30, 0.60, 0.95), (0.35, 0.75, 0.40), (0.95, 0.75, 0.25), (0.70, 0.45, 0.90),
-           (0.30, 0.80, 0.80), (0.95, 0.50, 0.75), (0.65, 0.60, 0.35))  # fmt: skip
+           (0.30, 0.80, 0.80), (0.95, 0.50, 0.75), (0.65, 0.60, 0.35), (0.95, 0.55, 0.20), (0.55, 0.85, 0.25),
+           (0.45, 0.45, 0.75), (0.60, 0.35, 0.20))  # fmt: skip
 HEAT = ((0.05, 0.03, 0.15), (0.45, 0.10, 0.45), (0.90, 0.35, 0.20), (1.00, 0.95, 0.60))
 BALANCE = (SPATIAL_COLOUR, (0.93, 0.93, 0.93), TEXT_COLOUR)
 
@@ -68,15 +69,16 @@ def beside(images: Sequence[Tensor], gap: int = 4) -> Tensor:
 
 
 def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
-    """Each object's region tinted and outlined over a canvas [H, W, 3], its phrase at its top left."""
+    """Each object's region tinted and outlined over a canvas [H, W, 3], and above them all a label for each."""
     height, width = canvas.shape[:2]
     thickness = max(1, min(height, width) // 200)
+    labels = []
     for index, entity in enumerate(layout.entities):
         ink, region = PALETTE[index % len(PALETTE)], entity.region(height, width)
         canvas = paint(canvas, region, ink, 0.25)
         canvas = paint(canvas, outline(region, height, width, thickness), ink)
-        canvas = _labelled(canvas, region, caption(entity.phrase, max(1, width // 3)))
-    return canvas
+        labels.append(_label(caption(entity.phrase, width), ink))
+    return _labelled(canvas, [_rect(entity.box, height, width) for entity in layout.entities], labels)
 
 
 def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128) -> Tensor:
@@ -199,14 +201,27 @@ def _branch_ink(name: str, index: int) -> tuple[float, float, float]:
     return {"text": TEXT_COLOUR, "spatial": SPATIAL_COLOUR}.get(name, PALETTE[index % len(PALETTE)])
 
 
-def _labelled(canvas: Tensor, region: Tensor, label: Tensor) -> Tensor:
-    rows, columns = (region > 0).nonzero(as_tuple=True)
-    top = min(int(rows.min()), canvas.shape[0] - label.shape[0])
-    left = min(int(columns.min()), canvas.shape[1] - label.shape[1])
-    if top < 0 or left < 0:  # a canvas too small for words
+def _label(line: Tensor, ink: tuple[float, float, float]) -> Tensor:
+    """A caption cut to its text, dark or light on the object's colour, whichever reads better."""
+    strength = (line - torch.tensor(BACKGROUND)).abs().amax(dim=-1)
+    written = (strength > 0.2).any(dim=0).nonzero()
+    width = min(int(written[-1]) + 4, line.shape[1]) if len(written) else line.shape[1]
+    alpha = (strength[:, :width] / strength.max().clamp(min=1e-6))[..., None]
+    luminance = sum(share * part for share, part in zip((0.30, 0.59, 0.11), ink, strict=True))
+    text = torch.zeros(3) if luminance > 0.45 else torch.ones(3)
+    return torch.lerp(torch.tensor(ink).expand(*alpha.shape[:2], 3), text.expand(*alpha.shape[:2], 3), alpha)
+
+
+def _labelled(canvas: Tensor, regions: Sequence[Rect], labels: Sequence[Tensor]) -> Tensor:
+    height, width = canvas.shape[:2]
+    if any(label.shape[0] > height for label in labels):  # a canvas too small for words
         return canvas
-    strength = rearrange((label - torch.tensor(BACKGROUND)).abs().amax(-1), "h w -> h w 1").clamp(0, 1)
+    places = place(regions, [(label.shape[0], label.shape[1]) for label in labels], (height, width))
     canvas = canvas.clone()
-    place = canvas[top : top + label.shape[0], left : left + label.shape[1]]
-    place.copy_(place * (1 - strength) + strength * torch.ones(3))
+    for (top, left, bottom, right), label in zip(places, labels, strict=True):
+        canvas[top:bottom, left:right] = label[:, : right - left]
     return canvas
+
+
+def _rect(box: Box, height: int, width: int) -> Rect:
+    return int(box.y0 * height), int(box.x0 * width), math.ceil(box.y1 * height), math.ceil(box.x1 * width)

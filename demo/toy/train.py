@@ -7,11 +7,14 @@ A finished stage writes its weights to ``demo/weights``.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+sys.path.append(os.environ.get("COMFYUI_PATH", ""))
 import comfy.cli_args
 
 comfy.cli_args.args.cpu = True  # ComfyUI is only asked for its classes; tensors are moved here
@@ -284,28 +287,30 @@ def _kohya(name: str, layer: nn.Module, weights: dict[str, Tensor]) -> dict[str,
 
 
 STAGES = {
-    "base": Stage("photo", steps=4600, rate=2e-3, bias=0.75, attention=0.1, train=train_base),
-    "control": Stage("flat", steps=1000, rate=1e-3, bias=0.6, attention=0.1, train=train_control),
-    "gligen": Stage("flat", steps=2000, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
-    "style": Stage("neon", steps=400, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
+    "base": Stage("photo", steps=1900, rate=2e-3, bias=0.75, attention=0.1, train=train_base),
+    "control": Stage("flat", steps=700, rate=1e-3, bias=0.6, attention=0.1, train=train_control),
+    "gligen": Stage("flat", steps=1200, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
+    "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
 }
+SHIPPED = ("base", "control", "style")
 FILES = {"base": "base", "control": "controlnet", "gligen": "gligen", "style": "neon_lora"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("stage", choices=[*STAGES, "all"])
+    parser.add_argument("--steps", type=int, help="instead of the stage's own number")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--folder", type=Path, default=ROOT / "output" / "train")
+    parser.add_argument("--folder", type=Path, default=ROOT / "output" / "train", help="for checkpoints")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    stage = STAGES[args.stage]
-    steps = args.steps or stage.steps
-    lesson = Lesson(args.stage, stage, args.device, args.folder, steps, Words(), fit_autoencoder())
-    weights = {name: _compact(tensor) for name, tensor in stage.train(lesson).items()}
-    WEIGHTS.mkdir(exist_ok=True)
-    save_file(weights, WEIGHTS / f"{FILES[args.stage]}.safetensors")
+    words, autoencoder = Words(), fit_autoencoder()
+    for name in SHIPPED if args.stage == "all" else [args.stage]:
+        stage = STAGES[name]
+        lesson = Lesson(name, stage, args.device, args.folder, args.steps or stage.steps, words, autoencoder)
+        weights = {key: _compact(tensor) for key, tensor in stage.train(lesson).items()}
+        WEIGHTS.mkdir(exist_ok=True)
+        save_file(weights, WEIGHTS / f"{FILES[name]}.safetensors")
 
 
 def _compact(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from realcompo_core.attention import pool, share_inside, token_probabilities
+from realcompo_core.attention import pool, settled, share_inside, token_probabilities
 
 TOKENS = ((1,), (2, 5), (3, 4, 6))
 
@@ -83,3 +83,17 @@ def test_regions_of_another_size_are_resampled() -> None:
 def test_an_object_without_attention_has_no_share() -> None:
     shares = share_inside(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]), torch.ones(1, 2, 2))
     assert shares.isnan().tolist() == [[True], [False]]
+
+
+def test_settled_is_one_outside_regions_and_the_share_inside_within() -> None:
+    attention = torch.tensor([[[[3.0, 1.0]], [[1.0, 1.0]]]])  # two objects on a map of 1 x 2
+    left_and_right = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0]]])  # of a latent of 1 x 3
+    shares = share_inside(attention, left_and_right)[0]
+    expected = torch.tensor([[[[shares[0], 1.0, shares[1]]]]])
+    torch.testing.assert_close(settled(attention, left_and_right), expected)
+
+
+def test_where_regions_overlap_the_least_settled_object_counts() -> None:
+    attention = torch.tensor([[[[3.0, 1.0]], [[0.0, 0.0]]]])  # the second has no attention at all
+    regions = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
+    torch.testing.assert_close(settled(attention, regions), torch.tensor([[[[0.0, 1.0]]]]))

@@ -120,7 +120,7 @@ def test_a_step_lowers_a_quadratic_loss_on_the_fixed_latent(recipe: Recipe) -> N
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.BALANCED])
 def test_swapping_the_branches_mirrors_the_weights(recipe: Recipe) -> None:
     latent, text, spatial, target = (normal(seed) for seed in range(4))
-    one, other = balancer_of(recipe, prior=0), balancer_of(recipe, prior=0)
+    one, other = balancer_of(recipe, prior=0, lean=0), balancer_of(recipe, prior=0, lean=0)
     for step in range(5):
         one.update(pull(latent, text, spatial, one.balance, target), step, (3, 5))
         other.update(pull(latent, spatial, text, other.balance, target), step, (3, 5))
@@ -184,14 +184,14 @@ def test_a_run_of_one_step_steps_in_full() -> None:
 
 
 def test_the_normalised_rule_steps_by_logits() -> None:
-    balancer = balancer_of(Recipe.BALANCED, prior=0, step_scale=0.2)
+    balancer = balancer_of(Recipe.BALANCED, prior=0, lean=0, step_scale=0.2)
     balancer.update(normal(0, channels=1), 0, SIZE)
     rms = balancer.balance.square().mean(dim=(1, 2, 3)).sqrt()
     torch.testing.assert_close(rms, torch.full_like(rms, 0.5 * 0.2))
 
 
 def test_the_normalised_rule_moves_whole_attention_cells() -> None:
-    balancer, gradient = balancer_of(Recipe.BALANCED, prior=0), torch.zeros(2, 1, *SIZE, dtype=torch.float64)
+    balancer, gradient = balancer_of(Recipe.BALANCED, prior=0, lean=0), torch.zeros(2, 1, *SIZE, dtype=torch.float64)
     gradient[..., 0, 0] = 1
     balancer.update(gradient, 0, cells=(1, 1))
     torch.testing.assert_close(balancer.balance, torch.full_like(gradient, -0.5))
@@ -237,7 +237,7 @@ def test_the_equal_start_is_half_and_half() -> None:
 
 def test_the_prior_gives_regions_to_the_spatial_branch() -> None:
     regions = torch.tensor([[[1.0, 0.0, 0.5, 0.0]], [[0.0, 0.0, 0.25, 0.75]]])
-    balance = start_balance(BalancerSettings(prior=2), regions, 3, 0)
+    balance = start_balance(BalancerSettings(prior=2, lean=0), regions, 3, 0)
     assert balance.shape == (3, 1, 1, 4)
     assert balance[2].flatten().tolist() == [-2, 2, 0, -1]
 
@@ -273,6 +273,31 @@ def test_the_start_has_the_regions_type_and_a_map_per_sample(recipe: Recipe) -> 
     assert balance.shape == (3, 1, *SIZE) and balance.dtype == torch.float32
 
 
+def test_release_hands_settled_pixels_to_the_text_branch_over_a_run() -> None:
+    """Over all steps a settled pixel gains ``release`` logits, whether every step balances or every second."""
+    settled = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
+    settled[..., :2] = 1
+    for every in (1, 2):
+        balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3, every=every)
+        for step in range(0, 6, every):
+            balancer.update(torch.zeros_like(settled), step, SIZE, settled)
+        torch.testing.assert_close(balancer.balance, 3 * settled)
+
+
+@pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.OFFICIAL])
+def test_the_papers_recipes_release_nothing(recipe: Recipe) -> None:
+    balancer = balancer_of(recipe, release=3, lean=2)
+    before, zero = balancer.balance, torch.zeros(2, 1, *SIZE, dtype=torch.float64)
+    assert torch.equal(before, balancer_of(recipe, release=0, lean=0).balance)
+    balancer.update(zero, 0, SIZE, torch.ones_like(zero))
+    assert torch.equal(balancer.balance, before)
+
+
+def test_lean_moves_the_start_everywhere_within_the_limit() -> None:
+    even, leaning = (balancer_of(Recipe.BALANCED, prior=1.5, limit=2, lean=lean).balance for lean in (0, 1))
+    torch.testing.assert_close(leaning, (even + 1).clamp(-2, 2))
+
+
 # Recipes and settings
 
 
@@ -283,7 +308,7 @@ def test_the_recipes_are_what_they_say() -> None:
     assert [recipe for recipe in Recipe if not RULES[recipe].text_gradient] == [Recipe.OFFICIAL]
 
 
-@pytest.mark.parametrize("bad", [-1, 1e9, float("nan"), float("-inf")])
+@pytest.mark.parametrize("bad", [-1e9, 1e9, float("nan"), float("-inf")])
 @pytest.mark.parametrize("name", BalancerSettings.RANGES)
 def test_settings_out_of_range_are_input_errors(name: str, bad: float) -> None:
     with pytest.raises(InputError, match=f"^{name}: expected a number from") as caught:

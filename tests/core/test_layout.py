@@ -18,6 +18,7 @@ from realcompo_core.layout import (
     Entity,
     Layout,
     parse,
+    parse_entities,
     parse_json,
     parse_lines,
     resample,
@@ -69,6 +70,19 @@ def test_a_mask_keeps_its_mean_at_any_size(rows: int, columns: int, height: int,
     assert float(region.mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
     assert float(resample(mask, height, width).mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
     assert region.min() >= 0 and 0 < region.max() <= 1
+
+
+def test_regions_that_no_memory_holds_are_refused() -> None:
+    layout = Layout((Entity("a cat", Box(0, 0, 1, 1)),) * 256)
+    with pytest.raises(InputError, match="pixels of masks"):
+        layout.rasterise(4096, 4096)
+
+
+@pytest.mark.parametrize("text", ["", " \n", '{"objects": []}'])
+def test_a_text_may_have_no_objects_but_a_layout_may_not(text: str) -> None:
+    assert parse_entities(text) == ()
+    with pytest.raises(InputError, match="1 to 256 objects, got 0"):
+        parse(text)
 
 
 @given(SIDES, SIDES, SIDES, SIDES)
@@ -264,3 +278,12 @@ def test_a_box_exists_only_with_an_area_inside_the_canvas(corners: list[float]) 
     assume(x1 - x0 < 1e-4 or y1 - y0 < 1e-4)
     with pytest.raises(InputError, match="box"):
         Box(x0, y0, x1, y1)
+
+
+def test_resampled_regions_can_be_part_of_a_graph_even_at_their_own_size() -> None:
+    with torch.inference_mode():
+        regions = torch.rand(1, 4, 4)
+    for size in ((4, 4), (2, 2)):
+        weight = torch.ones(1, *size, requires_grad=True)
+        (weight * resample(regions, *size)).sum().backward()
+        assert weight.grad is not None

@@ -162,8 +162,13 @@ def test_a_layout_is_drawn_over_its_canvas(objects: int, size: tuple[int, int], 
 
 def test_a_canvas_too_small_for_words_has_none() -> None:
     layout = Layout((Entity("cat", Box(0, 0, 1, 1)),))
-    with_words = layout_image(torch.zeros(8, 40, 3), layout, words)
-    assert torch.equal(with_words, layout_image(torch.zeros(8, 40, 3), layout, lambda _, w: torch.ones(9, w, 3)))
+    blank = torch.tensor(BACKGROUND).expand(9, 40, 3)
+    without = layout_image(torch.zeros(8, 40, 3), layout, words)
+    assert torch.equal(without, layout_image(torch.zeros(8, 40, 3), layout, lambda _, w: blank))
+    assert not torch.equal(
+        layout_image(torch.zeros(13, 40, 3), layout, words),
+        layout_image(torch.zeros(13, 40, 3), layout, lambda _, w: blank),
+    )
 
 
 # Parts

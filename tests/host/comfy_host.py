@@ -63,7 +63,7 @@ class Host:
         import execution
 
         valid, error, outputs, node_errors = asyncio.run(execution.validate_prompt("test", prompt, None))
-        if not valid:
+        if not valid or node_errors:  # the host would run the outputs that are valid
             raise PromptError(f"{error} {node_errors}")
         self.executor.execute(prompt, uuid.uuid4().hex, {"client_id": "test"}, outputs)
         for event, data in self.executor.status_messages:

@@ -1,0 +1,252 @@
+"""How well the offline planner does what sentences ask: relations of two objects, and counts.
+
+``python -m benchmarks.planner [--each N] [--output FILE]``. The sentences are generated, in the manner of
+T2I-CompBench's spatial and numeracy prompts; whether a relation holds is judged from the boxes alone, by their
+centres, overlap and gap. Exits with 1 where a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from realcompo_core.errors import InputError
+from realcompo_core.layout import Box, Layout
+from realcompo_core.offline import plan
+
+from . import ROOT
+
+GOAL = 0.95
+SEED = 20240226
+GAP = 0.3  # of the picture: how far apart "next to" may be
+NOUNS = """
+    balloon bee bird boat book bottle bowl butterfly cake candle car cat chair chicken clock computer couch cow cup
+    desk dog fish fly fork fox frog giraffe girl goat guitar hat horse key knife lamp lion man microwave mouse
+    painting person phone pig plate rabbit refrigerator sheep shoe sofa suitcase table train turtle TV umbrella vase
+    wallet watch woman apple egg orange elephant airplane
+""".split()  # noqa: SIM905
+COMPOUNDS = ("traffic light", "wine glass", "hot dog", "teddy bear", "fire hydrant", "stop sign", "bed", "building")
+ATTRIBUTES = (
+    "",
+    "",
+    "",
+    "red",
+    "small",
+    "shiny",
+    "wooden",
+    "black and white",
+    "big, round",
+    "old brown",
+    "rusty",
+    "polka-dot",
+)
+OPENINGS = ("", "", "", "a photo of ", "there is ", "an oil painting of ", "a realistic picture of ")
+PLURALS = {"man": "men", "woman": "women", "person": "people", "mouse": "mice", "sheep": "sheep", "fish": "fish",
+           "knife": "knives", "fly": "flies", "watch": "watches", "fox": "foxes", "couch": "couches",
+           "butterfly": "butterflies", "wine glass": "wine glasses", "TV": "TVs"}  # fmt: skip
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def is_left(a: Box, b: Box) -> bool:
+    """a's centre lies left of b's, more to the side than up or down, and the boxes hardly overlap."""
+    dx, dy = offset(a, b)
+    return dx > abs(dy) and overlap(a, b) < 0.1
+
+
+def is_above(a: Box, b: Box) -> bool:
+    dx, dy = offset(a, b)
+    return dy > abs(dx) and overlap(a, b) < 0.1
+
+
+def is_next_to(a: Box, b: Box) -> bool:
+    across = max(a.x0, b.x0) - min(a.x1, b.x1)
+    along = max(a.y0, b.y0) - min(a.y1, b.y1)
+    return max(across, along) <= GAP and overlap(a, b) < 0.1
+
+
+def is_in_front(a: Box, b: Box) -> bool:
+    """a reaches lower than b and hides part of it, not all."""
+    return a.y1 > b.y1 and a.y0 < b.y1 and b.y0 < a.y0 and 0 < overlap(a, b) < 0.5
+
+
+def is_inside(a: Box, b: Box) -> bool:
+    return b.x0 <= a.x0 and b.y0 <= a.y0 and a.x1 <= b.x1 and a.y1 <= b.y1
+
+
+def swapped(holds: Callable[[Box, Box], bool]) -> Callable[[Box, Box], bool]:
+    return lambda a, b: holds(b, a)
+
+
+# The first seven are T2I-CompBench's.
+RELATIONS: dict[str, Callable[[Box, Box], bool]] = {
+    "on the left of": is_left,
+    "on the right of": swapped(is_left),
+    "on the top of": is_above,
+    "on the bottom of": swapped(is_above),
+    "next to": is_next_to,
+    "near": is_next_to,
+    "on side of": is_next_to,
+    "to the left of": is_left,
+    "to the right of": swapped(is_left),
+    "left of": is_left,
+    "above": is_above,
+    "below": swapped(is_above),
+    "on top of": is_above,
+    "on": is_above,
+    "under": swapped(is_above),
+    "beside": is_next_to,
+    "in front of": is_in_front,
+    "behind": swapped(is_in_front),
+    "hidden by": swapped(is_in_front),
+    "inside": is_inside,
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sentence and what must be true of its layout; ``kind`` groups the answers."""
+
+    kind: str
+    prompt: str
+    holds: Callable[[Layout], bool]
+
+
+def spatial(random: Random, each: int) -> Iterator[Question]:
+    """ "a X on the left of a Y": ``each`` sentences for every relation."""
+    for relation, holds in RELATIONS.items():
+        for _ in range(each):
+            first, second = two_nouns(random)
+            middle = random.choice(("", "", "is ", "sitting ", "which stands ")) + relation
+            prompt = f"{random.choice(OPENINGS)}{named(random, first)} {middle} {named(random, second)}"
+            yield Question(relation, prompt, relation_check(first, second, holds))
+
+
+def numeracy(random: Random, each: int) -> Iterator[Question]:
+    """ "three cats", "2 cups and five boats": ``each`` sentences for every count."""
+    for count, name in enumerate(NUMBERS, 1):
+        for _ in range(each):
+            first, second = two_nouns(random)
+            wanted = {first: count}
+            phrases = [counted(random.choice((name, str(count))), first, count)]
+            if random.random() < 0.5:
+                other = random.randrange(len(NUMBERS)) + 1
+                wanted[second] = other
+                phrases.append(counted(NUMBERS[other - 1], second, other))
+            yield Question(f"count {count}", random.choice(OPENINGS) + " and ".join(phrases), count_check(wanted))
+
+
+def two_nouns(random: Random) -> tuple[str, str]:
+    """Nouns that can be told apart by their endings."""
+    while True:
+        first, second = random.sample([*NOUNS, *COMPOUNDS], 2)
+        if not first.endswith(second) and not second.endswith(first):
+            return first, second
+
+
+def named(random: Random, noun: str) -> str:
+    phrase = f"{random.choice(ATTRIBUTES)} {noun}".strip()
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def counted(number: str, noun: str, count: int) -> str:
+    return f"{number} {noun if count == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    return PLURALS.get(noun, noun + "s")
+
+
+def boxes_of(layout: Layout, noun: str) -> list[Box]:
+    """Boxes of the objects whose phrase ends in a noun, singular or plural."""
+    endings = (f" {noun}", f" {plural(noun)}")
+    return [entity.box for entity in layout.entities if f" {entity.phrase}".endswith(endings)]
+
+
+def relation_check(first: str, second: str, holds: Callable[[Box, Box], bool]) -> Callable[[Layout], bool]:
+    def check(layout: Layout) -> bool:
+        one, other = boxes_of(layout, first), boxes_of(layout, second)
+        return len(layout.entities) == 2 and len(one) == len(other) == 1 and holds(one[0], other[0])
+
+    return check
+
+
+def count_check(wanted: dict[str, int]) -> Callable[[Layout], bool]:
+    """As many objects of each noun as asked, no others, and none on another."""
+
+    def check(layout: Layout) -> bool:
+        boxes = [entity.box for entity in layout.entities]
+        apart = all(overlap(a, b) < 0.01 for i, a in enumerate(boxes) for b in boxes[:i])
+        right = all(len(boxes_of(layout, noun)) == count for noun, count in wanted.items())
+        return right and apart and len(boxes) == sum(wanted.values())
+
+    return check
+
+
+def offset(a: Box, b: Box) -> tuple[float, float]:
+    """From a's centre to b's."""
+    return (b.x0 + b.x1 - a.x0 - a.x1) / 2, (b.y0 + b.y1 - a.y0 - a.y1) / 2
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    shared = max(min(a.x1, b.x1) - max(a.x0, b.x0), 0) * max(min(a.y1, b.y1) - max(a.y0, b.y0), 0)
+    return shared / (area(a) + area(b) - shared)
+
+
+def area(box: Box) -> float:
+    return (box.x1 - box.x0) * (box.y1 - box.y0)
+
+
+def questions(each: int) -> list[Question]:
+    random = Random(SEED)
+    return [*spatial(random, each), *numeracy(random, each)]
+
+
+def answer(question: Question) -> str | None:
+    """None where the layout is right, else what came out."""
+    try:
+        layout = plan(question.prompt)
+    except InputError as error:
+        return str(error)
+    return None if question.holds(layout) else "; ".join(f"{e.phrase} {e.box}" for e in layout.entities)
+
+
+def measure(each: int) -> dict:
+    """Shares of right layouts for relations and for counts, per kind, and every failure."""
+    asked = [(question, answer(question)) for question in questions(each)]
+    kinds = {question.kind: [failure for q, failure in asked if q.kind == question.kind] for question, _ in asked}
+    right = {kind: sum(failure is None for failure in found) for kind, found in kinds.items()}
+    counts = [kind for kind in kinds if kind.startswith("count ")]
+    return {
+        "seed": SEED,
+        "sentences": len(asked),
+        "relations": sum(right[kind] for kind in RELATIONS) / (each * len(RELATIONS)),
+        "counts": sum(right[kind] for kind in counts) / (each * len(counts)),
+        "right_of": {kind: [right[kind], len(found)] for kind, found in kinds.items()},
+        "failures": [{"kind": q.kind, "prompt": q.prompt, "layout": failure} for q, failure in asked if failure],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--each", type=int, default=200, help="sentences for every relation and every count")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "planner.json")
+    options = parser.parse_args()
+    report = measure(options.each)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    for kind, (right, asked) in report["right_of"].items():
+        print(f"{kind:16} {right:4} of {asked}")
+    for failure in report["failures"]:
+        print(f"FAILED {failure['kind']}: {failure['prompt']!r} -> {failure['layout']}")
+    print(f"relations {report['relations']:.1%}, counts {report['counts']:.1%}; {options.output}")
+    return int(report["relations"] < GOAL or report["counts"] < GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

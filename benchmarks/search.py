@@ -1,0 +1,38 @@
+"""Which settings of the balanced recipe are best? The static arms and candidates, on the development split only.
+
+``python -m benchmarks.search [--prompts 24] [--batch 4]``, with the options of ``benchmarks.quality``.
+"""
+
+from __future__ import annotations
+
+from .arms import DYNAMIC, STATIC, Arm
+from .quality import compare, parser
+
+GRID = {
+    "warmup": (0.0, 0.12, 0.2, 0.28),
+    "lean": (0.0, 1.0, 2.0),
+    "release": (0.0, 8.0, 25.0, 50.0),
+    "step_scale": (0.0, 1.0, 2.0),
+    "prior": (0.0, 1.5, 3.0),
+}
+CENTRE = {"warmup": 0.2, "lean": 1.0, "release": 25.0, "step_scale": 1.0, "prior": 1.5}
+
+
+def candidates() -> list[Arm]:
+    """The centre, and every setting moved away from it alone."""
+    found = [CENTRE] + [CENTRE | {name: value} for name, values in GRID.items() for value in values]
+    unique = {tuple(settings.items()): settings for settings in found}
+    return [Arm("dynamic " + " ".join(f"{n}={v}" for n, v in s.items()), s) for s in unique.values()]
+
+
+def main() -> None:
+    options = parser()
+    options.set_defaults(split="development", prompts=24, batch=4)
+    chosen = options.parse_args()
+    if chosen.split == "held-out":
+        options.error("settings are never chosen on the held-out split")
+    compare([*STATIC, *DYNAMIC, *candidates()], chosen, "search")
+
+
+if __name__ == "__main__":
+    main()

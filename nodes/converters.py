@@ -1,0 +1,177 @@
+"""Layouts from what other nodes see in a picture: poses, masks and segmentation maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..realcompo_core.boxes import Unit
+from ..realcompo_core.layout import Layout as LayoutValue
+from ..realcompo_core.pose import PoseReader
+from ..realcompo_core.regions import from_masks, left_to_right, name
+from ..realcompo_core.segmentation import Segmenter, parse_table
+from .types import CATEGORY, Layout, Node, PoseKeypoint
+
+LEFT_TO_RIGHT, AS_GIVEN = "left to right", "as given"
+PER_COLOUR, PER_AREA = "one per colour", "one per connected area"
+
+
+def layout_output() -> Any:
+    """The one output of these nodes."""
+    return Layout.Output(id="layout", display_name="layout", tooltip="Objects with their regions.")
+
+
+class RealCompoLayoutFromPose(Node):
+    """A box around each person's joints."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoLayoutFromPose",
+            display_name="RealCompo Layout From Pose",
+            category=CATEGORY,
+            description="Make a layout from the people of a pose: a box around each one's joints.",
+            inputs=[
+                PoseKeypoint.Input("pose", tooltip="From an OpenPose, DWPose, AnimalPose or SDPose node."),
+                io.String.Input(
+                    "phrases",
+                    default="a person",
+                    multiline=True,
+                    tooltip="Who they are, in words of the prompt: one phrase a line, or one line for all.",
+                ),
+                io.Combo.Input(
+                    "unit",
+                    options=[unit.value for unit in Unit],
+                    default=Unit.PIXELS.value,
+                    tooltip="What the pose's coordinates are measured in: pixels (DWPose, AnimalPose, SDPose) or 0 to "
+                    "1 (OpenPose).",
+                ),
+                io.Combo.Input(
+                    "order",
+                    options=[LEFT_TO_RIGHT, AS_GIVEN],
+                    default=LEFT_TO_RIGHT,
+                    tooltip="Which person takes the first phrase: the leftmost, or the first of the pose.",
+                ),
+                io.Float.Input(
+                    "padding",
+                    default=0.1,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Margin around the joints, in shares of the person's longer side: joints lie inside of "
+                    "the body.",
+                ),
+                io.Float.Input(
+                    "confidence",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Joints that the pose node is less sure of do not count.",
+                ),
+                io.Boolean.Input("hands", default=True, tooltip="Fingers count, where the pose has them."),
+                io.Boolean.Input("face", default=True, tooltip="Points of the face count, where the pose has them."),
+                io.Int.Input("frame", default=0, min=0, max=4095, tooltip="Which picture of the batch, from 0."),
+            ],
+            outputs=[layout_output()],
+        )
+
+    @classmethod
+    def run(
+        cls,
+        pose: Any,
+        phrases: str,
+        unit: str,
+        order: str,
+        padding: float,
+        confidence: float,
+        hands: bool,
+        face: bool,
+        frame: int,
+    ) -> io.NodeOutput:
+        found = PoseReader(Unit(unit), confidence, padding, face, hands).read(pose, frame)
+        people = left_to_right(found) if order == LEFT_TO_RIGHT else found
+        return io.NodeOutput(LayoutValue(name(people, phrases)))
+
+
+class RealCompoLayoutFromMasks(Node):
+    """Each mask is an object's region."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoLayoutFromMasks",
+            display_name="RealCompo Layout From Masks",
+            category=CATEGORY,
+            description="Make a layout from masks: each mask is the region of an object, with its true shape.",
+            inputs=[
+                io.Mask.Input("masks", tooltip="One mask per object, as a batch."),
+                io.String.Input(
+                    "phrases",
+                    default="a red cube\na blue ball",
+                    multiline=True,
+                    tooltip="The objects, in words of the prompt: one phrase a line in the masks' order, or one line "
+                    "for all.",
+                ),
+            ],
+            outputs=[layout_output()],
+        )
+
+    @classmethod
+    def run(cls, masks: Tensor, phrases: str) -> io.NodeOutput:
+        return io.NodeOutput(LayoutValue(name(from_masks(masks), phrases)))
+
+
+class RealCompoLayoutFromSegmentation(Node):
+    """Each colour of a segmentation map is an object's region."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RealCompoLayoutFromSegmentation",
+            display_name="RealCompo Layout From Segmentation",
+            category=CATEGORY,
+            description="Make a layout from a coloured segmentation map: say which colour is which object.",
+            inputs=[
+                io.Image.Input("image", tooltip="The coloured map; of a batch, the first image."),
+                io.String.Input(
+                    "colours",
+                    default="person = a woman\ntree = an old oak",
+                    multiline=True,
+                    tooltip="One object a line: `colour = phrase`. The colour as #rrggbb, as red, green, blue (0 to "
+                    "255), or as the name of an ADE20K class; the phrase in words of the prompt.",
+                ),
+                io.Int.Input(
+                    "tolerance",
+                    default=8,
+                    min=0,
+                    max=255,
+                    tooltip="How far a channel of a pixel may be from the colour, of 255. The nearest colour takes it.",
+                ),
+                io.Combo.Input(
+                    "regions",
+                    options=[PER_COLOUR, PER_AREA],
+                    default=PER_COLOUR,
+                    tooltip="Whether all areas of a colour are one object, or each is its own.",
+                ),
+                io.Float.Input(
+                    "minimum_area",
+                    default=0.001,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Smaller areas are left out, in shares of the picture.",
+                ),
+            ],
+            outputs=[layout_output()],
+        )
+
+    @classmethod
+    def run(cls, image: Tensor, colours: str, tolerance: int, regions: str, minimum_area: float) -> io.NodeOutput:
+        segmenter = Segmenter(tolerance, regions == PER_AREA, minimum_area)
+        return io.NodeOutput(LayoutValue(name(segmenter.regions(image[0], parse_table(colours)), "")))
+
+
+NODES = [RealCompoLayoutFromPose, RealCompoLayoutFromMasks, RealCompoLayoutFromSegmentation]

@@ -1,0 +1,105 @@
+"""The composition benchmark in small: what the paper says of each branch, and of balancing, holds in direction."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.arms import ARMS, STATIC
+from benchmarks.quality import lines_of
+from benchmarks.search import candidates
+from benchmarks.statistics import MEASURES, above, front, measures, resamples
+from demo.server import ROOT
+
+PROMPTS = 18
+
+
+def quality(output: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "benchmarks.quality", "--quick", "--output", str(output), *options]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quality")
+    done = quality(folder, "--prompts", str(PROMPTS))
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arms(output: Path) -> dict[str, dict]:
+    return json.loads((output / "composition.json").read_text())["arms"]
+
+
+def test_the_text_branch_looks_real_and_the_spatial_branch_places(arms: dict[str, dict]) -> None:
+    text, spatial = arms["text only"], arms["spatial only"]
+    assert text["realism"] > 0.8 and spatial["realism"] < 0.4
+    assert spatial["composition"] > 0.8 and spatial["placed"] > 0.7
+    assert text["composition"] < spatial["composition"] - 0.1 and text["placed"] < 0.3
+
+
+def test_balancing_composes_better_than_text_and_looks_better_than_spatial(arms: dict[str, dict]) -> None:
+    text, spatial, dynamic = (arms[name] for name in ("text only", "spatial only", "dynamic balanced"))
+    assert dynamic["composition"] > text["composition"] + 0.05
+    assert dynamic["realism"] > spatial["realism"] + 0.15
+    assert dynamic["joint"] > max(text["joint"], spatial["joint"])
+
+
+def test_every_arm_has_every_measure_with_its_interval(arms: dict[str, dict]) -> None:
+    for row in arms.values():
+        for name in MEASURES:
+            low, high = row["ci"][name]
+            assert 0 <= low <= row[name] <= high <= 1
+        assert set(row["by_category"]) == {"colour", "shape", "texture", "spatial", "numeracy", "complex"}
+
+
+def test_a_second_run_makes_the_same_pictures_bit_for_bit(output: Path, tmp_path: Path) -> None:
+    assert quality(tmp_path, "--prompts", "6", "--workers", "1").returncode == 0
+    first, second = (
+        {
+            (line["arm"], line["prompt"]): line["pictures"][0]["pixels"]
+            for line in lines_of(next(p for p in o.iterdir() if p.is_dir()))
+        }
+        for o in (output, tmp_path)
+    )
+    assert len(second) == 24 and second.items() <= first.items()
+
+
+def test_a_stopped_run_goes_on_where_it_was(output: Path) -> None:
+    """Nothing is scored twice; a line that was cut off is scored again."""
+    folder = next(path for path in output.iterdir() if path.is_dir())
+    file = next(folder.glob("*.jsonl"))
+    whole = file.read_text()
+    file.write_text(whole[:-20])
+    count = len(lines_of(folder))
+    assert quality(output, "--prompts", str(PROMPTS), "--workers", "1").returncode == 0
+    assert len(lines_of(folder)) == count + 1
+
+
+# The arithmetic
+
+
+def test_the_front_is_what_no_other_point_beats_and_above_is_the_height_over_it() -> None:
+    points = [(0.2, 0.9), (0.5, 0.5), (0.4, 0.4), (0.9, 0.3)]
+    assert front(points) == [(0.2, 0.9), (0.5, 0.5), (0.9, 0.3)]
+    assert above((0.35, 0.8), points) == pytest.approx(0.1)
+    assert above((0.7, 0.3), points) == pytest.approx(-0.1)
+
+
+def test_joint_is_the_harmonic_mean_of_means_and_resamples_stay_paired() -> None:
+    import numpy as np
+
+    scores = {"composition": np.array([1.0, 0.0]), "realism": np.array([0.5, 0.5])}
+    assert measures(scores, np.arange(2))["joint"] == pytest.approx(0.5)
+    assert (resamples(5) == resamples(5)).all()
+
+
+def test_arms_have_names_of_their_own_and_dynamic_ones_say_so() -> None:
+    everything = [*ARMS, *candidates()]
+    assert len({arm.name for arm in everything}) == len(everything)
+    assert not any(arm.dynamic for arm in STATIC)
