@@ -52,7 +52,7 @@ class Client:
         async with self.session.post(f"{self.url}/{path}", json=data) as reply:
             text = await reply.text()
             if reply.status == 400:
-                raise Refusal(_reasons(text))
+                raise Refusal(_refused(text))
             if reply.status > 400:
                 raise ServerError(text)
             return await reply.json() if text else None
@@ -72,10 +72,11 @@ class Client:
         client = uuid.uuid4().hex
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
             queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
-            if queued["node_errors"]:  # the server would run the rest without a word
-                raise ServerError(f"the prompt has errors: {queued['node_errors']}")
             prompt_id = queued["prompt_id"]
             try:
+                if queued["node_errors"]:  # the server would run the rest without a word
+                    await self._cancel(prompt_id)
+                    raise Refusal(_reasons(queued["node_errors"]))
                 await self._finish(messages, prompt_id, on_event)
             except asyncio.CancelledError:
                 await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)
@@ -106,18 +107,20 @@ class Client:
         raise ServerError("the server closed the connection")
 
 
-def _reasons(text: str) -> str:
-    """What the server has against each node of a prompt; the text as it is if it doesn't say."""
+def _refused(text: str) -> str:
+    """Why the server refuses a prompt; its reply as it is if that doesn't name nodes."""
     try:
-        nodes = json.loads(text)["node_errors"]
-        reasons = [
-            f"{node['class_type']}: {error['message']} ({error['details']})"
-            for node in nodes.values()
-            for error in node["errors"]
-        ]
+        return _reasons(json.loads(text)["node_errors"]) or text
     except (ValueError, KeyError, TypeError, AttributeError):
         return text
-    return "; ".join(reasons) or text
+
+
+def _reasons(node_errors: dict[str, dict]) -> str:
+    return "; ".join(
+        f"{node['class_type']}: {error['message']} ({error['details']})"
+        for node in node_errors.values()
+        for error in node["errors"]
+    )
 
 
 @asynccontextmanager

@@ -324,6 +324,28 @@ def test_failures_are_recorded_and_tried_again(server: Client, tmp_path: Path, c
     assert not (tmp_path / "out" / "failures.jsonl").exists()
 
 
+def test_a_planner_makes_the_layouts(server: Client, tmp_path: Path) -> None:
+    """Without given layouts; the images of a prompt share its plan."""
+    nodes = json.loads(WORKFLOW.read_text())
+    planner = {"prompt": "a corgi", "profile": "offline", "seed": 3}
+    nodes["2"] = {"class_type": "RealCompoLayoutPlanner", "inputs": planner}
+    (tmp_path / "planned.json").write_text(json.dumps(nodes))
+    (tmp_path / "prompts.txt").write_text("a red circle to the left of a blue square\na yellow ring\n")
+    files = [
+        str(tmp_path / "prompts.txt"),
+        "--workflow",
+        str(tmp_path / "planned.json"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*files, "--server", server.url, "--images", "2"]) == 0
+    assert [number_of(name) for name in names(tmp_path)] == [0, 1, 2, 3]
+    places = json.loads((tmp_path / "out" / "run.json").read_text())["runs"][0]["places"]
+    assert places == {"prompts": ["2.prompt", "3.text"], "seeds": ["7.seed"], "layouts": [], "image": "9"}
+    [queued] = [run["prompt"][2] for run in list(ask(server, "history").values())[-1:]]
+    assert queued["2"]["inputs"] == planner | {"prompt": "a yellow ring"}
+
+
 def test_an_image_that_takes_too_long_is_stopped(server: Client, tmp_path: Path) -> None:
     assert main(arguments(tmp_path, "--server", server.url, "--tries", "1", "--limit", "0.01", images=1)) == 1
     [one, _] = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
