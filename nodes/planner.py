@@ -18,7 +18,6 @@ from ..realcompo_core.planning import complaint, conversation, read_reply
 from .host import chat, profiles
 from .host.chat import Unanswered
 from .host.profiles import OFFLINE, Profile
-from .host.status import show
 from .types import CATEGORY, AsyncNode, Layout
 
 T = TypeVar("T")
@@ -73,7 +72,6 @@ class RealCompoLayoutPlanner(AsyncNode):
                     id="status", display_name="status", tooltip="Which planner it was, and what it placed."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -94,9 +92,8 @@ class RealCompoLayoutPlanner(AsyncNode):
         if profile == OFFLINE:
             layout, how = offline.plan(prompt), "offline planner"
         else:
-            layout, how = await PLANS.get(profiles.profile(profile), prompt, seed, cls.hidden.unique_id)
+            layout, how = await PLANS.get(profiles.profile(profile), prompt, seed)
         status = f"{how}: {described(layout)}"
-        show(status, cls.hidden.unique_id)
         return io.NodeOutput(layout, to_json(layout), status, ui=ui.PreviewText(status))
 
 
@@ -107,13 +104,12 @@ class Plans:
         self.size = size
         self.layouts: OrderedDict[tuple[Profile, str, int], LayoutValue] = OrderedDict()
 
-    async def get(self, profile: Profile, prompt: str, seed: int, node: str | None) -> tuple[LayoutValue, str]:
+    async def get(self, profile: Profile, prompt: str, seed: int) -> tuple[LayoutValue, str]:
         """A layout and how it was come by."""
         key = profile, prompt, seed
         if key in self.layouts:
             self.layouts.move_to_end(key)
             return self.layouts[key], f"profile {profile.name!r}, not asked again"
-        show(f"asking profile {profile.name!r} ...", node)
         with within(f"profile {profile.name!r}"):
             layout, tries = await interruptible(planned(profile, prompt, seed), profile.timeout)
         self.layouts[key] = layout
@@ -136,7 +132,7 @@ async def planned(profile: Profile, prompt: str, seed: int) -> tuple[LayoutValue
         except InputError as error:
             problem = error
         wait = problem.wait if isinstance(problem, Unanswered) else 0.0
-        if wait is None or asyncio.get_running_loop().time() + wait >= deadline:
+        if number > profile.retries or wait is None or asyncio.get_running_loop().time() + wait >= deadline:
             break
         if not isinstance(problem, Unanswered):
             messages += [{"role": "assistant", "content": reply[:REPEATED]}, complaint(problem)]

@@ -20,6 +20,7 @@ NODES = {
     "RealCompoLayout", "RealCompoLayoutConditioning", "RealCompoAttentionCapture", "RealCompoBalancer",
     "RealCompoGuider", "RealCompoKSampler", "RealCompoTracePreview", "RealCompoLayoutPreview",
     "RealCompoLayoutFromPose", "RealCompoLayoutFromMasks", "RealCompoLayoutFromSegmentation",
+    "RealCompoLayoutPlanner",
 }  # fmt: skip
 FOREIGN = {"DWPreprocessor"}  # of comfyui_controlnet_aux: ComfyUI 0.3.75 has no pose nodes of its own
 WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
