@@ -52,7 +52,7 @@ class Client:
         async with self.session.post(f"{self.url}/{path}", json=data) as reply:
             text = await reply.text()
             if reply.status == 400:
-                raise Refusal(_refused(text))
+                raise Refusal(_reasons(text))
             if reply.status > 400:
                 raise ServerError(text)
             return await reply.json() if text else None
@@ -69,14 +69,13 @@ class Client:
         A binary message (the latent preview) is reported as the event ``preview``. When this is cancelled, so is the
         prompt.
         """
-        client = uuid.uuid4().hex
+        client, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
-            queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
-            prompt_id = queued["prompt_id"]
             try:
+                queued = await self.post("prompt", {"prompt": prompt, "client_id": client, "prompt_id": prompt_id})
                 if queued["node_errors"]:  # the server would run the rest without a word
                     await self._cancel(prompt_id)
-                    raise Refusal(_reasons(queued["node_errors"]))
+                    raise Refusal(_reasons(json.dumps(queued)))
                 await self._finish(messages, prompt_id, on_event)
             except asyncio.CancelledError:
                 await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)
@@ -107,20 +106,18 @@ class Client:
         raise ServerError("the server closed the connection")
 
 
-def _refused(text: str) -> str:
-    """Why the server refuses a prompt; its reply as it is if that doesn't name nodes."""
+def _reasons(text: str) -> str:
+    """What the server has against each node of a prompt; the text as it is if it doesn't say."""
     try:
-        return _reasons(json.loads(text)["node_errors"]) or text
+        nodes = json.loads(text)["node_errors"]
+        reasons = [
+            f"{node['class_type']}: {error['message']} ({error['details']})"
+            for node in nodes.values()
+            for error in node["errors"]
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         return text
-
-
-def _reasons(node_errors: dict[str, dict]) -> str:
-    return "; ".join(
-        f"{node['class_type']}: {error['message']} ({error['details']})"
-        for node in node_errors.values()
-        for error in node["errors"]
-    )
+    return "; ".join(reasons) or text
 
 
 @asynccontextmanager

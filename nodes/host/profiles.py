@@ -84,7 +84,7 @@ def check(name: str) -> None:
     known = [OFFLINE, *filter(_is_name, _tables())]
     if name not in known:
         fix = f"Choose another, or have the server's owner add it to {FILE}."
-        raise InputError("profile", f"one of {', '.join(known)}", repr(name[:64]), fix)
+        raise InputError("profile", f"one of {', '.join(known)}", repr(str(name)[:64]), fix)
 
 
 def profile(name: str) -> Profile:

@@ -50,6 +50,7 @@ PHRASES = {
     "a cat sleeping, a bird flying and a building": ["a cat", "a bird", "a building"],
     "A fluffy cat sits on the red car. The cat is happy.": ["A fluffy cat", "the red car"],
     "cat, dog, bird": ["cat", "dog", "bird"],
+    "a cat, (embedding:glossy:1.2), embedding:soft <lora:detail:0.8>": ["a cat"],
     "four strawberries were ripe": ["four strawberries"],
     "a sunny beach": ["a sunny beach"],
     "a house with mountains in the background": ["a house", "mountains"],

@@ -129,9 +129,9 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     assert report["rows"]["spatial"] == 4 * 2 * 25  # four pictures, guided
     assert [row["step"] for row in report["losses"]][-1] == 23  # after the last step nothing is left to balance
     assert report["settings"]["steps"] == 25 and report["settings"]["mode"] == "dynamic"
-    image = Image.open(report["image"])
-    assert image.size == (256, 256) and len(image.getcolors(256 * 256)) > 1000
-    assert Image.open(report["comparison"]).size == (800, 4 * 222)
+    with Image.open(report["image"]) as image, Image.open(report["comparison"]) as comparison:
+        assert image.size == (256, 256) and len(image.getcolors(256 * 256)) > 1000
+        assert comparison.size == (800, 4 * 222)
     assert all((tmp_path / "demo" / f"{name}.png").exists() for name in ("balance", "attention", "losses"))
 
 
