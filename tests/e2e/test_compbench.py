@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
@@ -65,9 +66,13 @@ def arguments(folder: Path, *more: str, layouts: dict | None = None, images: int
 
 @contextmanager
 def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
-    """The command in a process of its own, which ends with the test."""
+    """The command in a process of its own, which ends with the test, and so do the files that it leaves when killed."""
     command = [sys.executable, "-m", "benchmarks.compbench", *given]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with (
+        TemporaryDirectory(ignore_cleanup_errors=True) as short,  # Ray's sockets bear no long path
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": short}, **pipes) as process,
+    ):
         try:
             yield process
         finally:
