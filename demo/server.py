@@ -69,14 +69,13 @@ class Client:
         A binary message (the latent preview) is reported as the event ``preview``. When this is cancelled, so is the
         prompt.
         """
-        client = uuid.uuid4().hex
+        client, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
         async with self.session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as messages:
-            queued = await self.post("prompt", {"prompt": prompt, "client_id": client})
-            if queued["node_errors"]:  # the server would run the rest without a word
-                await self._cancel(queued["prompt_id"])
-                raise Refusal(_reasons(json.dumps(queued)))
-            prompt_id = queued["prompt_id"]
             try:
+                queued = await self.post("prompt", {"prompt": prompt, "client_id": client, "prompt_id": prompt_id})
+                if queued["node_errors"]:  # the server would run the rest without a word
+                    await self._cancel(prompt_id)
+                    raise Refusal(_reasons(json.dumps(queued)))
                 await self._finish(messages, prompt_id, on_event)
             except asyncio.CancelledError:
                 await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)

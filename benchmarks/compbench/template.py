@@ -121,7 +121,8 @@ def _seeds(graph: Graph) -> tuple[Place, ...]:
 
 def _layouts(graph: Graph) -> tuple[Place, ...]:
     """Where layouts go, if there are any: a layout of the workflow's own would fit no other prompt."""
-    found = [place for place in graph.places("layout", of="RealCompoLayout") if graph.source(place) is None]
+    linked = {place.node for place in graph.places("layout", "boxes") if graph.source(place) is not None}
+    found = [place for place in graph.places("layout", of="RealCompoLayout") if place.node not in linked]
     if len(found) > 1:
         raise _unclear(graph, "the layout", "--layout-input", found)
     return tuple(found)
