@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .data import Batch
+from .data import THINGS, Batch
 from .networks import TEXT_LENGTH
 
 
 class Attention:
-    """Scaled dot-product attention that remembers how the text was attended to."""
+    """Scaled dot-product attention that remembers how the text was attended to; ``extra`` is a further loss: [B]."""
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
+        self.extra: Tensor | float = 0.0
 
     def __call__(self, _: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kw: object) -> Tensor:
         batch, _, width = q.shape
         q, k, v = (t.view(batch, -1, heads, width // heads).transpose(1, 2) for t in (q, k, v))
         weights = torch.softmax((q * (width // heads) ** -0.5) @ k.transpose(-1, -2), -1)
-        if k.shape[2] == TEXT_LENGTH:
-            self.maps.append(weights.float().mean(1))
+        self.keep(weights.float().mean(1))
         return (weights.to(v.dtype) @ v).transpose(1, 2).reshape(batch, -1, width)
+
+    def keep(self, weights: Tensor) -> None:
+        """Remember weights [B, H W, T] of text; others are self-attention's."""
+        if weights.shape[2] == TEXT_LENGTH:
+            self.maps.append(weights)
 
     def share_outside(self, regions: Tensor) -> Tensor:
         """Mean of (1 - share of a word's attention inside its object)^2 over layers and words: [B]."""
-        has = regions.flatten(2).amax(-1) > 0
-        losses = []
+        shares = [(weights * region).sum(1) / weights.sum(1) for weights, region in self._over(regions)]
+        return _missing(shares, regions)
+
+    def _over(self, regions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each map with the regions in its size: two [B, H W, T]."""
         for weights in self.maps:
             side = int(weights.shape[1] ** 0.5)
-            region = F.adaptive_avg_pool2d(regions, side).flatten(2).transpose(1, 2)
-            inside = (weights * region).sum(1) / weights.sum(1)
-            losses.append(((1 - inside).square() * has).sum(-1) / has.sum(-1).clamp_min(1))
-        return torch.stack(losses).mean(0)
+            yield weights, F.adaptive_avg_pool2d(regions, side).flatten(2).transpose(1, 2)
+
+
+class Grounding(Attention):
+    """The attention of GLIGEN's fusers, where the last ``slots`` tokens are boxes, the first of them in use."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+
+    def keep(self, weights: Tensor) -> None:
+        cells = weights.shape[1] - self.slots
+        self.maps.append(weights[:, :cells, cells : cells + THINGS])
+
+    def unread(self, regions: Tensor) -> Tensor:
+        """Mean of (1 - share of its attention that a box's cell gives to the box's token)^2: [B]."""
+        shares = [(weights * region).sum(1) / region.sum(1).clamp_min(1e-6) for weights, region in self._over(regions)]
+        return _missing(shares, regions)
+
+
+def _missing(shares: list[Tensor], regions: Tensor) -> Tensor:
+    """Mean of (1 - share)^2 over layers and the regions that are there: [B]."""
+    has = regions.flatten(2).amax(-1) > 0
+    losses = [((1 - share).square() * has).sum(-1) / has.sum(-1).clamp_min(1) for share in shares]
+    return torch.stack(losses).mean(0)
 
 
 def schedule(device: torch.device) -> tuple[Tensor, Tensor]:
@@ -65,4 +94,4 @@ class Diffusion:
         weight = (5 / (a / s).square().add(1)).clamp_max(1).flatten()
         outside = attention.share_outside(batch.regions)
         early = (1.2 - t / 1000).clamp(0.2, 1)  # in deep noise nothing tells yet where an object is
-        return (error * weight).mean(), (outside * early).mean()
+        return (error * weight).mean(), (outside * early + attention.extra).mean()

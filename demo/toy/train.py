@@ -28,8 +28,8 @@ from torch import Generator, Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 
 from .captions import NAMES  # noqa: E402
-from .data import Batch, Words, batches  # noqa: E402
-from .diffusion import Attention, Diffusion  # noqa: E402
+from .data import Batch, Words, batches, boxes_of  # noqa: E402
+from .diffusion import Attention, Diffusion, Grounding  # noqa: E402
 from .networks import (  # noqa: E402
     DECODER,
     TEXT_PREFIX,
@@ -204,23 +204,36 @@ def train_control(lesson: Lesson) -> dict[str, Tensor]:
 
 
 def train_gligen(lesson: Lesson) -> dict[str, Tensor]:
-    """Fusers and a position net on the frozen base, in GLIGEN's own form."""
+    """Fusers and a position net on the frozen base, in GLIGEN's own form; cells are taught to read their box."""
     base, gligen = lesson.base(), gligen_parts()
     initialise(gligen, Generator().manual_seed(SEED))
     for fuser in gligen.module_list:
-        nn.init.constant_(fuser.alpha_attn, 0.3)
-        nn.init.constant_(fuser.alpha_dense, 0.3)
+        zero(fuser.attn.to_out, fuser.ff.net[2])
+        nn.init.ones_(fuser.alpha_attn)
+        nn.init.ones_(fuser.alpha_dense)
     gligen.to(lesson.device)
     phrases = {kind: _phrases(lesson, base, *kind) for kind in PAIRS}
+    grounding = Grounding(gligen.max_objs)
+    _watch(gligen, grounding)
 
     def predict(batch: Batch, x: Tensor, t: Tensor, attention: Attention, generator: Generator) -> Tensor:
+        grounding.maps.clear()
         fuse = gligen._set_position(*_positions(batch, phrases, gligen.max_objs, generator, x.device))
-        patches = {"middle_patch": [fuse]}
-        return base.denoise(x, t, base.encode(batch.tokens), attention, patches=patches)
+        v = base.denoise(x, t, base.encode(batch.tokens), attention, patches={"middle_patch": [fuse]})
+        boxes = torch.stack([boxes_of(scene) for scene in batch.scenes]).to(x.device)
+        attention.extra = grounding.share_outside(boxes) + grounding.unread(boxes)
+        return v
 
     average = lesson.fit(gligen, predict)
     gligen.load_state_dict(gligen.state_dict() | average)
     return gligen_state(gligen)
+
+
+def _watch(gligen: nn.Module, grounding: Grounding) -> None:
+    """Have the fusers' attention, which is given no options, computed by ``grounding``."""
+    options = {"transformer_options": {"optimized_attention_override": grounding}}
+    for fuser in gligen.module_list:
+        fuser.attn.register_forward_pre_hook(lambda _, args, kw: (args, kw | options), with_kwargs=True)
 
 
 def _phrases(lesson: Lesson, base: Base, colour: str, shape: str) -> Tensor:

@@ -69,7 +69,8 @@ def test_every_prompt_has_a_kind_of_its_split_and_development_none_that_is_held_
 
 @pytest.mark.parametrize("split", ["development", "held-out"])
 def test_both_splits_sentences_have_forms_that_training_never_makes(split: str) -> None:
-    random, trained = Random(3), [str(caption(random, scene)) for scene in scenes(3000)]
+    random = Random(3)
+    trained = [str(caption(random, scene)) for scene in scenes(3000)]
     openings = {tuple(text.split()[:2]) for text in trained}
     for prompt in prompts(split, 300):
         assert tuple(prompt.text.split()[:2]) not in openings
