@@ -20,21 +20,24 @@ BALANCER = {
 
 
 class Bench(Graph):
-    """Loaders, conditionings and an empty latent for one prompt; the spatial branch is the painted-box ControlNet."""
+    """Loaders, conditionings and an empty latent for one prompt; the spatial branch is ``control`` or ``gligen``."""
 
-    def __init__(self, prompt: Prompt, seed: int, batch: int = 1) -> None:
+    def __init__(self, prompt: Prompt, seed: int, batch: int = 1, spatial: str = "control") -> None:
         super().__init__()
         loaded = self.add("RealCompoDemoModels", style="photo")
         self.model, clip, self.vae = loaded[0], loaded[1], loaded[2]
         layout = self.add("RealCompoLayout", layout=prompt.layout)[0]
-        tied = self.add("RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout)
-        self.text, self.negative = tied[0], self.add("CLIPTextEncode", clip=clip, text="")[0]
-        hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
-        applied = self.add(
-            "ControlNetApplyAdvanced", positive=tied[1], negative=self.negative, control_net=loaded[3], image=hint,
-            strength=1.0, start_percent=0.0, end_percent=1.0,
-        )  # fmt: skip
-        self.spatial, self.spatial_negative = applied[0], applied[1]
+        gligen = loaded[4] if spatial == "gligen" else None
+        tied = self.add("RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout, gligen=gligen)
+        self.text, self.spatial = tied[0], tied[1]
+        self.negative = self.spatial_negative = self.add("CLIPTextEncode", clip=clip, text="")[0]
+        if spatial == "control":
+            hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
+            applied = self.add(
+                "ControlNetApplyAdvanced", positive=self.spatial, negative=self.negative, control_net=loaded[3],
+                image=hint, strength=1.0, start_percent=0.0, end_percent=1.0,
+            )  # fmt: skip
+            self.spatial, self.spatial_negative = applied[0], applied[1]
         self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=batch)[0]
         self.seed = seed
 

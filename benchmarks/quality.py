@@ -1,6 +1,6 @@
 """Does balancing help? Composition and realism of every arm on prompts that training never saw.
 
-``python -m benchmarks.quality [--prompts 300] [--split held-out] [--workers 2]``, with ComfyUI at
+``python -m benchmarks.quality [--prompts 300] [--split held-out] [--spatial control] [--workers 2]``, with ComfyUI at
 COMFYUI_PATH. Every picture is made by the pack's nodes in a real ComfyUI. Scores are kept as they come, so a run that
 was stopped goes on; ``--fresh`` starts anew.
 """
@@ -41,14 +41,14 @@ def weights_hash() -> str:
 class Studio:
     """Makes and scores pictures in one ComfyUI."""
 
-    def __init__(self, host: Any, batch: int = 1) -> None:
-        self.host, self.batch = host, batch
+    def __init__(self, host: Any, batch: int = 1, spatial: str = "control") -> None:
+        self.host, self.batch, self.spatial = host, batch, spatial
         vae = host.run(graph := Bench(prompts("development", 1)[0], 0), vae=graph.vae)["vae"]
         self.realism = Realism(lambda pictures: through(vae, pictures))
 
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> list[dict[str, Any]]:
         """Scores of each picture of a batch."""
-        bench = Bench(prompt, seed, self.batch)
+        bench = Bench(prompt, seed, self.batch, self.spatial)
         pictures = self.host.run(bench, pictures=bench.picture(bench.sample(arm)))["pictures"].movedim(-1, 1)
         return [self._score(prompt, picture) for picture in pictures]
 
@@ -67,27 +67,30 @@ def through(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.interpolate(out, scale_factor=0.5, mode="area")
 
 
-def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, path: Path) -> None:
+def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, path: Path) -> None:
     """Score a share of the prompts and arms, a line of JSON for each."""
     torch.set_num_threads(1)  # sums in one order: the same scores every time
     from .comfyui import quiet_host
 
     with quiet_host() as host, path.open("a") as lines:
-        studio = Studio(host, batch)
+        studio = Studio(host, batch, spatial)
         for index, prompt, arm in share:
             line = {"arm": arm.name, "prompt": index, "pictures": studio.scores(prompt, arm, seed=index)}
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
 
-def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, workers: int, folder: Path) -> list[dict]:
+def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, workers: int, folder: Path) -> list[dict]:
     """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
     mend(folder)
     done = {(line["arm"], line["prompt"]) for line in lines_of(folder)}
     todo = [(i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done]
     context = multiprocessing.get_context("spawn")
-    jobs = [context.Process(target=work, args=(todo[n::workers], batch, folder / f"{n}.jsonl")) for n in range(workers)]
+    jobs = [
+        context.Process(target=work, args=(todo[n::workers], batch, spatial, folder / f"{n}.jsonl"))
+        for n in range(workers)
+    ]
     for job in jobs if todo else ():
         job.start()
     watch(jobs, folder, len(done) + len(todo))
@@ -190,6 +193,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--prompts", type=int, default=300)
     options.add_argument("--split", choices=("development", "held-out"), default="held-out")
+    options.add_argument("--spatial", choices=("control", "gligen"), default="control")
     options.add_argument("--batch", type=int, default=1, help="pictures of each prompt")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--quick", action="store_true", help="few prompts and arms")
@@ -201,12 +205,12 @@ def parser() -> argparse.ArgumentParser:
 def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict[str, dict]:
     """Score, tabulate, print, draw and write ``<name>.json``."""
     of = prompts(options.split, options.prompts)
-    key = f"{options.split}-{weights_hash()}-{digest(of[:6])}-{STEPS}-{options.batch}"
+    key = f"{options.split}-{options.spatial}-{weights_hash()}-{digest(of[:6])}-{STEPS}-{options.batch}"
     if options.fresh:
         shutil.rmtree(options.output / key, ignore_errors=True)
-    rows = table(run(arms, of, options.batch, options.workers, options.output / key), arms, of)
+    rows = table(run(arms, of, options.batch, options.spatial, options.workers, options.output / key), arms, of)
     show(rows)
-    report = {"split": options.split, "weights": weights_hash(),
+    report = {"split": options.split, "spatial": options.spatial, "weights": weights_hash(),
               "batch": options.batch, "prompts": {"count": len(of), "hash": digest(of)}, "arms": rows}  # fmt: skip
     (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, options.output / f"{name}.png")

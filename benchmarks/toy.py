@@ -24,14 +24,14 @@ from .arms import SAMPLING, Arm, Bench
 from .comfyui import quiet_host
 from .quality import Studio, weights_hash
 
-BRANCHES = {"text": ("text", "photo"), "spatial": ("spatial", "flat")}
+BRANCHES = {"text": ("text", "photo"), "control": ("spatial", "flat"), "gligen": ("spatial", "flat")}
 MID_NOISE = 0.5  # of the schedule
 
 
 def drawn(host: Any, of: list[Prompt], branch: str) -> dict[int, dict[str, float]]:
     """Success and share of objects in their boxes, by number of objects, of one branch alone."""
     kind, _ = BRANCHES[branch]
-    studio, found = Studio(host), defaultdict(list)
+    studio, found = Studio(host, spatial="control" if branch == "text" else branch), defaultdict(list)
     for seed, prompt in enumerate(of):
         found[len(prompt.scene.things)] += studio.scores(prompt, Arm(branch, stock=kind), seed)
     return {
@@ -46,7 +46,7 @@ def attention(host: Any, of: list[Prompt], branch: str) -> float:
     kind, look = BRANCHES[branch]
     shares = []
     for seed, prompt in enumerate(of):
-        bench = Bench(prompt, seed)
+        bench = Bench(prompt, seed, spatial="control" if branch == "text" else branch)
         picture = F.interpolate(paint([prompt.scene], look, torch.Generator().manual_seed(seed)), scale_factor=2)
         host.functions["picture"] = lambda _, picture=picture: picture.movedim(1, -1)
         image = bench.add("TestApply", value=bench.vae, function="picture")[0]

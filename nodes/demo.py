@@ -52,6 +52,7 @@ class RealCompoDemoModels(Node):
                     display_name="CONTROL_NET",
                     tooltip="Places what is painted in its hint (RealCompo Demo Painted Boxes); looks flat.",
                 ),
+                io.Gligen.Output(id="gligen", display_name="GLIGEN", tooltip="Places boxes; looks flat."),
             ],
         )
 
@@ -60,7 +61,7 @@ class RealCompoDemoModels(Node):
         model, clip, vae = models.load_base()
         if Style(style) is Style.NEON:
             model, _ = comfy.sd.load_lora_for_models(model, None, models.read("neon_lora"), 1.0, 0.0)
-        return io.NodeOutput(model, clip, vae, models.load_controlnet())
+        return io.NodeOutput(model, clip, vae, models.load_controlnet(), models.load_gligen())
 
 
 class RealCompoDemoPaintedBoxes(Node):

@@ -1,4 +1,4 @@
-"""The toy world's trained weights as ComfyUI's own objects: MODEL, CLIP, VAE and CONTROL_NET."""
+"""The toy world's trained weights as ComfyUI's own objects: MODEL, CLIP, VAE, CONTROL_NET and GLIGEN."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.controlnet
+import comfy.gligen
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as management
@@ -96,6 +97,13 @@ def load_controlnet() -> comfy.controlnet.ControlNet:
     network = ToyControlNet(**UNET, hint_channels=3, dtype=dtype, operations=operations)
     network.load_state_dict(weights)
     return comfy.controlnet.ControlNet(network.eval(), load_device=device, manual_cast_dtype=cast)
+
+
+def load_gligen() -> comfy.model_patcher.ModelPatcher:
+    """The box branch, by ComfyUI's own loader."""
+    model = comfy.gligen.load_gligen(read("gligen")).float().eval()
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
 def _model(weights: dict[str, Tensor]) -> comfy.model_patcher.ModelPatcher:

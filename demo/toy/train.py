@@ -302,10 +302,9 @@ def _kohya(name: str, layer: nn.Module, weights: dict[str, Tensor]) -> dict[str,
 STAGES = {
     "base": Stage("photo", steps=1900, rate=2e-3, bias=0.75, attention=0.1, train=train_base),
     "control": Stage("flat", steps=700, rate=1e-3, bias=0.6, attention=0.1, train=train_control),
-    "gligen": Stage("flat", steps=1200, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
+    "gligen": Stage("flat", steps=1000, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
     "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
 }
-SHIPPED = ("base", "control", "style")
 FILES = {"base": "base", "control": "controlnet", "gligen": "gligen", "style": "neon_lora"}
 
 
@@ -318,7 +317,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     words, autoencoder = Words(), fit_autoencoder()
-    for name in SHIPPED if args.stage == "all" else [args.stage]:
+    for name in STAGES if args.stage == "all" else [args.stage]:
         stage = STAGES[name]
         lesson = Lesson(name, stage, args.device, args.folder, args.steps or stage.steps, words, autoencoder)
         weights = {key: _compact(tensor) for key, tensor in stage.train(lesson).items()}
