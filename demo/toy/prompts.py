@@ -109,7 +109,7 @@ def _prompt(random: Random, split: str, category: str) -> Prompt:
     while things is None or (related and relation(things[0], things[1]) is None):
         things = place(random, kinds)
     scene = Scene(things, random.choice(GROUNDS))
-    return Prompt(category, _caption(random, split, scene, related), scene, related, category in ("texture", "complex"))
+    return Prompt(category, sentence(random, split, scene, related), scene, related, category in ("texture", "complex"))
 
 
 def _kinds(random: Random, split: str, category: str) -> list[tuple[str, str]]:
@@ -128,7 +128,8 @@ def _kinds(random: Random, split: str, category: str) -> list[tuple[str, str]]:
     return [kind, *random.sample(others, 1 if category == "spatial" else 2)]
 
 
-def _caption(random: Random, split: str, scene: Scene, related: tuple[int, int] | None) -> Caption:
+def sentence(random: Random, split: str, scene: Scene, related: tuple[int, int] | None = None) -> Caption:
+    """A true sentence about a scene, in a form of the split's own; ``related``: whose places it compares."""
     owners = [tuple(range(len(scene.things)))] if len({t.kind for t in scene.things}) == 1 else None
     groups = owners or [(index,) for index in range(len(scene.things))]
     phrases = [noun_words(random, scene.things[group[0]], group) for group in groups]

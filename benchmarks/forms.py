@@ -1,0 +1,55 @@
+"""What costs the text branch more, a kind of object that training never showed or a sentence that it never made?
+
+``python -m benchmarks.forms``: one object each, through real nodes, by the base alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+from statistics import mean
+
+from demo.toy.captions import Caption, ground_words, noun_words
+from demo.toy.prompts import Prompt, sentence
+from demo.toy.scene import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, Scene, place
+
+from .arms import Arm
+from .comfyui import quiet_host
+from .quality import Studio
+
+SEED, PROMPTS, BATCH = 5, 14, 2
+KINDS = {"trained": TRAINING_PAIRS, "held-out": tuple(sorted(HELD_OUT_PAIRS))}
+FORMS = ("trained", "development", "held-out")
+
+
+def asked(kinds: str, form: str) -> Iterator[Prompt]:
+    """Prompts for one object and its ground."""
+    random = Random(SEED)
+    for _ in range(PROMPTS):
+        things = place(random, [random.choice(KINDS[kinds])]) or ()
+        scene = Scene(things, random.choice(GROUNDS))
+        text = sentence(random, form, scene) if form != "trained" else plain(random, scene)
+        yield Prompt("texture", text, scene, None, asks_ground=True)
+
+
+def plain(random: Random, scene: Scene) -> Caption:
+    """A sentence as in training: "a red ball on grass"."""
+    return Caption((*noun_words(random, scene.things[0], (0,)), *ground_words(random, scene.ground)))
+
+
+def share_right(studio: Studio, of: Iterator[Prompt]) -> float:
+    arm = Arm("text only", stock="text")
+    return mean(score["success"] for seed, prompt in enumerate(of) for score in studio.scores(prompt, arm, seed))
+
+
+def main() -> None:
+    with quiet_host() as host:
+        studio = Studio(host, BATCH)
+        for kinds in KINDS:
+            for form in FORMS:
+                right = share_right(studio, asked(kinds, form))
+                print(f"{kinds} kinds, {form} sentences: {right:.0%} of {PROMPTS * BATCH} pictures right", flush=True)
+
+
+if __name__ == "__main__":
+    main()
