@@ -81,15 +81,22 @@ def server_of(enter: Callable, tmp_path_factory: pytest.TempPathFactory) -> Call
     return server
 
 
-@pytest.fixture(params=["pinned-classic", "pinned-vue", "newest-classic", "newest-vue"])
-def ui(
+@pytest.fixture(scope="session", params=["pinned-classic", "pinned-vue", "newest-classic", "newest-vue"])
+def opened(
     request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, browser: Any, server_of: Callable
 ) -> Iterator[Frontend]:
-    """A fresh page with an empty graph: the frontend that the host pins or the newest, with either node renderer."""
+    """The frontend that the host pins or the newest, with either node renderer; a page is slow to start."""
     name, renderer = request.param.split("-")
     frontend = loop.run_until_complete(Frontend.open(browser, server_of(name), vue=renderer == "vue"))
     yield frontend
     loop.run_until_complete(frontend.close())
+
+
+@pytest.fixture
+def ui(loop: asyncio.AbstractEventLoop, opened: Frontend) -> Frontend:
+    """A page with an empty graph."""
+    loop.run_until_complete(opened.start_anew())
+    return opened
 
 
 def chromium() -> str:

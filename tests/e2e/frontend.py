@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from uuid import uuid4
 
 from demo.server import Client
 from realcompo_core.layout import parse_entities
@@ -95,8 +96,8 @@ DROP = """([selector, name, content]) => {
 class Frontend:
     """One page. Positions are shares of the editor's picture; a node is named by its id."""
 
-    def __init__(self, page: Any, client: Client) -> None:
-        self.page, self.client = page, client
+    def __init__(self, page: Any, client: Client, vue: bool) -> None:
+        self.page, self.client, self.vue = page, client, vue
         self.errors: list[str] = []
         self.clicks = 0
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -113,12 +114,17 @@ class Frontend:
     async def open(cls, browser: Any, client: Client, vue: bool) -> Frontend:
         await client.post("settings", SETTINGS | {"Comfy.VueNodes.Enabled": vue})
         context = await browser.new_context(viewport=SIZE)
-        frontend = cls(await context.new_page(), client)
+        frontend = cls(await context.new_page(), client, vue)
         await frontend.page.goto(client.url)
         await frontend.ready()
-        # A workflow that does not say this is scaled to the renderer at every load, also by undo.
-        await frontend.load(EMPTY | {"extra": {"workflowRendererVersion": "Vue" if vue else "LG"}})
         return frontend
+
+    async def start_anew(self) -> None:
+        """A new workflow without nodes."""
+        self.errors.clear()
+        # A workflow that does not say this is scaled to the renderer at every load, also by undo.
+        extra = {"workflowRendererVersion": "Vue" if self.vue else "LG"}
+        await self.load(EMPTY | {"id": str(uuid4()), "extra": extra})
 
     async def close(self) -> None:
         await self.page.context.close()

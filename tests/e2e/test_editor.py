@@ -257,7 +257,7 @@ async def test_the_mouse_does_everything(ui: Frontend) -> None:
     await ui.page.mouse.down()
     stage = await editor.locator(".rc-stage").bounding_box()
     await ui.page.mouse.move(x - 0.04 * stage["width"], y, steps=4)
-    assert await editor.locator(".rc-guide").count() == 1
+    assert await editor.locator(".rc-guide.rc-x").count() == 1
     await ui.page.mouse.up()
     assert (await ui.layout(node))[0][1] == pytest.approx((0, 0.3, 0.3, 0.8), abs=1e-4)
     await editor.get_by_role("button", name="Undo").click()
