@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from io import BytesIO
 
 import pytest
 from frontend import Frontend
 from PIL import Image
+
+from demo.server import ROOT
+
+sys.path.append(str(ROOT / "tests" / "host"))
+
+from chat_server import MODEL, ChatServer, silent
 
 CUBE, BALL = ("a red cube", (0.05, 0.3, 0.45, 0.9)), ("a blue ball", (0.55, 0.3, 0.95, 0.9))  # a new node's example
 SIDE = 128
@@ -272,9 +279,7 @@ async def test_zoom_is_the_editors_where_it_has_the_focus_and_panning_the_graphs
     stage = (await ui.editor(node)).locator(".rc-stage")
     await ui.click(node, 0.1, 0.1)
     width = await stage.evaluate("element => element.clientWidth")
-    await ui.page.keyboard.down("Control")
     await ui.page.mouse.wheel(0, -100)
-    await ui.page.keyboard.up("Control")
     await ui.page.wait_for_function("width => document.querySelector('.rc-stage').clientWidth > 1.2 * width", arg=width)
     assert await ui.evaluate("() => app.canvas.ds.scale") == 1
     await ui.press("0")
@@ -337,6 +342,22 @@ async def test_what_the_node_was_given_is_shown_after_a_run(ui: Frontend) -> Non
     await ui.leave()
     await ui.run()
     await ui.page.wait_for_function("() => document.querySelector('.rc-picture').naturalWidth === 512")
+    assert ui.errors == []
+
+
+async def test_a_planner_says_what_it_waits_for(ui: Frontend) -> None:
+    with ChatServer([silent(60)]) as model:
+        profile = ui.client.log.parent / "user" / "realcompo_planner.toml"
+        profile.write_text(f'[slow]\nurl = "{model.url}"\nmodel = "{MODEL}"\n')
+        node, preview = await ui.add("RealCompoLayoutPlanner"), await ui.add("RealCompoLayoutPreview", 500)
+        await ui.set(node, prompt="a cat", profile="slow")
+        await ui.connect(node, "layout", preview, "layout")
+        await ui.leave()
+        await ui.press("Control+Enter")
+        status = ui.page.get_by_text("asking profile 'slow'...")
+        await status.wait_for()
+        await ui.client.post("interrupt")
+        await status.wait_for(state="detached")
     assert ui.errors == []
 
 
