@@ -1,11 +1,13 @@
 /** Pointer, wheel and keyboard on an editor's elements -> deeds of its panel. */
 
+import { clamp } from "./geometry.js";
 import * as deeds from "./state.js";
 
 const ATTRACTION = 7; // pixels on the screen
 const NUDGE = { false: 0.01, true: 0.1 }; // of the picture, with Shift
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const MIDDLE = 1;
+const NOTCH = 100; // pixels that one step of a mouse wheel scrolls
 
 /** Wire everything. `panel` applies deeds; `graph` gets what is not the editor's: middle button and wheel. */
 export function listen(view, panel, graph) {
@@ -95,21 +97,15 @@ function listenToPointer({ field, stage, keys, words }, panel) {
   }
 }
 
+/** The wheel is the graph's, until the editor has the focus; with Ctrl it always is. */
 function listenToWheel({ root, port, text }, panel, graph) {
   root.addEventListener("wheel", (event) => {
-    const focused = root.contains(document.activeElement);
-    if (focused && event.target === text) return event.stopPropagation();
-    if (focused && port.contains(event.target)) {
-      if (event.ctrlKey || event.metaKey) {
-        event.preventDefault();
-        event.stopPropagation();
-        return panel.zoomBy(event.deltaY < 0 ? 1.25 : 0.8, event);
-      }
-      if (panel.zoom > 1) return event.stopPropagation();
-    }
-    event.preventDefault();
     event.stopPropagation();
-    graph.wheel(event);
+    const own = root.contains(document.activeElement) && !event.ctrlKey && !event.metaKey;
+    if (own && event.target === text) return;
+    event.preventDefault();
+    if (own && port.contains(event.target)) panel.zoomBy(1.25 ** clamp(-event.deltaY / NOTCH, -1, 1), event);
+    else graph.wheel(event);
   }, { passive: false });
 }
 

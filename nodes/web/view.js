@@ -33,7 +33,7 @@ const TOOLS = [
   {
     snap: ["Snap to edges and centre lines (Ctrl switches while dragging)", "M3.5 3v5a4.5 4.5 0 0 0 9 0V3h-3v5a1.5 1.5 0 0 1-3 0V3zM3.5 5.5h3M9.5 5.5h3"],
     zoomOut: ["Zoom out (-)", "M7 3a4 4 0 1 0 0 8a4 4 0 0 0 0-8M10 10l3.5 3.5M5 7h4"],
-    zoomIn: ["Zoom in (+, or Ctrl+wheel; 0 fits)", "M7 3a4 4 0 1 0 0 8a4 4 0 0 0 0-8M10 10l3.5 3.5M5 7h4M7 5v4"],
+    zoomIn: ["Zoom in (+, or wheel; 0 fits)", "M7 3a4 4 0 1 0 0 8a4 4 0 0 0 0-8M10 10l3.5 3.5M5 7h4M7 5v4"],
   },
   {
     picture: ["Picture to trace over (or drop a file)", "M2.5 3.5h11v9h-11zM3 11.5 6.5 8 9 10.5l2-2 2.5 2.5M10.5 5.7v.6"],
@@ -60,7 +60,8 @@ export function build() {
   const text = element("textarea", "text", { "aria-label": "The layout as text", spellcheck: "false" });
   const file = element("input", "file", { type: "file", accept: "image/*", hidden: "", tabindex: "-1" });
   const status = element("div", "status", { role: "status" });
-  const root = element("div", "editor widget-expands", { role: "group", "aria-label": "Layout editor" }, [bar, port, text, status, file]);
+  const group = { role: "group", "aria-label": "Layout editor", "data-capture-wheel": "true" }; // the frontend's own word
+  const root = element("div", "editor widget-expands", group, [bar, port, text, status, file]);
   return { root, tools, port, field, stage, picture, boxes, guides, keys, phrase, words, text, file, status };
 }
 

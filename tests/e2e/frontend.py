@@ -102,7 +102,7 @@ class Frontend:
         self.clicks = 0
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._hear)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
 
     def _hear(self, log: Any) -> None:
         """Keep what the page logs about the editor: the frontend catches its extensions' errors."""
