@@ -170,7 +170,7 @@ function listenToPhrase({ words }, panel) {
   words.addEventListener("blur", () => panel.closePhrase());
   words.addEventListener("keydown", (event) => {
     const command = event.ctrlKey || event.metaKey;
-    if (command && event.key === "Enter") return; // queues the prompt
+    if (command && ["Enter", "s"].includes(event.key)) return; // queues the prompt, saves the workflow
     event.stopPropagation();
     if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
     event.preventDefault();

@@ -67,7 +67,7 @@ export function build() {
 
 /**
  * Show a state. `facts`: size {width, height} of the picture in pixels; zoom; snap; picture, a URL or
- * null; error and note, texts or null; asText; editable.
+ * null; linked; error and note, texts or null; asText; editable.
  */
 export function show(view, state, facts) {
   const { root, stage } = view;
@@ -77,7 +77,7 @@ export function show(view, state, facts) {
   stage.style.setProperty("--ratio", facts.size.width / facts.size.height);
   stage.style.setProperty("--zoom", facts.zoom);
   showPicture(view.picture, facts.picture);
-  const shown = facts.error ? [] : state.objects;
+  const shown = facts.error || facts.linked ? [] : state.objects;
   view.boxes.replaceChildren(...shown.map((object, index) => boxElement(object, index, index === state.selected, facts.editable)));
   view.guides.replaceChildren(...state.guides.map(guideElement));
   showTools(view.tools, state, facts);

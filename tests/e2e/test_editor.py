@@ -237,6 +237,34 @@ async def test_the_keyboard_does_everything(ui: Frontend) -> None:
     assert ui.errors == []
 
 
+async def test_typing_a_phrase_is_no_shortcut(ui: Frontend) -> None:
+    node = await ui.add("RealCompoLayout")
+    await ui.click(node, 0.25, 0.6, click_count=2)
+    before = await ui.evaluate(SURROUNDINGS)
+    await ui.page.keyboard.type("r w.q m?")
+    await ui.press("Control+b", "Control+m", "Control+g", "Alt+c", "Control+a", "Delete", "Control+z", "Delete")
+    await ui.page.keyboard.type("a cat")
+    assert await ui.evaluate(SURROUNDINGS) == before
+    await ui.press("Enter")
+    assert [phrase for phrase, _ in await ui.layout(node)] == ["a cat", BALL[0]]
+    assert ui.errors == []
+
+
+async def test_a_connected_text_is_not_edited(ui: Frontend) -> None:
+    node, other = await ui.add("RealCompoLayout"), await ui.add("PrimitiveStringMultiline", 600)
+    editor, text = await ui.editor(node), await ui.text(node)
+    await ui.connect(other, "STRING", node, "layout")
+    assert await editor.get_by_role("status").inner_text() == "The layout comes from a connection."
+    await ui.drag(node, (0.1, 0.1), (0.3, 0.2))
+    await ui.press("n", "Delete", "Control+z")
+    assert await editor.locator(".rc-box").count() == 0 and await ui.text(node) == text
+    await ui.evaluate(
+        "id => { const node = app.graph.getNodeById(id); node.disconnectInput(node.findInputSlot('layout')) }", node
+    )
+    await editor.locator(".rc-box").nth(1).wait_for()
+    assert ui.errors == []
+
+
 async def test_the_mouse_does_everything(ui: Frontend) -> None:
     node = await ui.add("RealCompoLayout")
     editor = await ui.editor(node)
@@ -390,6 +418,15 @@ async def test_hostile_and_broken_texts(ui: Frontend) -> None:
     assert ui.errors == []
 
 
+SURROUNDINGS = """() => JSON.stringify([
+    app.graph.nodes.map(({ id, mode, flags }) => [id, mode, flags]), app.graph.groups?.length,
+    app.canvas.ds.scale, app.extensionManager.sidebarTab?.activeSidebarTabId,
+    document.querySelectorAll('[role=dialog]').length,
+])"""
+DISCONNECT = """([id, name]) => {
+    const node = app.graph.getNodeById(id);
+    node.disconnectInput(node.findInputSlot(name));
+}"""
 OPEN_SUBGRAPH = """() => {
     const host = (app.rootGraph ?? app.graph).nodes.find((node) => node.isSubgraphNode?.());
     app.canvas.openSubgraph(host.subgraph, host);
