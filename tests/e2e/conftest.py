@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from demo.random_models import MODELS, write_apart
 from demo.server import ROOT, Client, serve
 
 sys.path.append(str(Path(__file__).parent))
@@ -68,6 +69,7 @@ def browser(enter: Callable) -> Any:
 @pytest.fixture(scope="session")
 def server_of(enter: Callable, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Client]:
     """One server for each frontend, started when first asked for."""
+    write_apart()
     servers: dict[str, Client] = {}
 
     def server(name: str) -> Client:
@@ -75,7 +77,7 @@ def server_of(enter: Callable, tmp_path_factory: pytest.TempPathFactory) -> Call
             folder = None if name == "pinned" else NEWEST
             if folder and not folder.is_dir():
                 pytest.fail(f"{folder} is missing: run `make browser`.")
-            servers[name] = enter(serve(tmp_path_factory.mktemp(name), frontend=folder))
+            servers[name] = enter(serve(tmp_path_factory.mktemp(name), models=MODELS, frontend=folder))
         return servers[name]
 
     return server

@@ -122,6 +122,7 @@ class Frontend:
     async def start_anew(self) -> None:
         """A new workflow without nodes."""
         self.errors.clear()
+        await self.press("Escape")  # closes what a failed test has left open
         # A workflow that does not say this is scaled to the renderer at every load, also by undo.
         extra = {"workflowRendererVersion": "Vue" if self.vue else "LG"}
         await self.load(EMPTY | {"id": str(uuid4()), "extra": extra})

@@ -10,6 +10,7 @@ import pytest
 from frontend import Frontend
 from PIL import Image
 
+from demo.random_models import CHECKPOINT, GLIGEN
 from demo.server import ROOT
 
 sys.path.append(str(ROOT / "tests" / "host"))
@@ -17,7 +18,7 @@ sys.path.append(str(ROOT / "tests" / "host"))
 from chat_server import MODEL, ChatServer, silent
 
 CUBE, BALL = ("a red cube", (0.05, 0.3, 0.45, 0.9)), ("a blue ball", (0.55, 0.3, 0.95, 0.9))  # a new node's example
-SIDE = 128
+SIDE = 64
 
 
 async def empty_editor(ui: Frontend) -> int:
@@ -27,22 +28,22 @@ async def empty_editor(ui: Frontend) -> int:
 
 
 async def picture_workflow(ui: Frontend) -> int:
-    """Everything from a layout to a saved image, with the models that come with the pack; returns the layout node."""
+    """Everything from a layout to a saved image, with small random models; returns the layout node."""
     layout = await empty_editor(ui)
-    kinds = ["RealCompoDemoModels", "RealCompoLayoutConditioning", "RealCompoDemoPaintedBoxes", "ControlNetApply",
-             "EmptyLatentImage", "RealCompoKSampler", "VAEDecode", "SaveImage"]  # fmt: skip
+    kinds = ["CheckpointLoaderSimple", "GLIGENLoader", "RealCompoLayoutConditioning", "EmptyLatentImage",
+             "RealCompoKSampler", "VAEDecode", "SaveImage"]  # fmt: skip
     nodes = [await ui.add(kind, 500 + 300 * place) for place, kind in enumerate(kinds)]
-    models, words, painted, placed, latent, sampler, decode, save = nodes
+    models, gligen, words, latent, sampler, decode, save = nodes
     links = [
-        (models, "CLIP", words, "clip"), (layout, "layout", words, "layout"), (layout, "layout", painted, "layout"),
-        (words, "spatial", placed, "conditioning"), (models, "CONTROL_NET", placed, "control_net"),
-        (painted, "IMAGE", placed, "image"), (placed, "CONDITIONING", sampler, "spatial_positive"),
+        (models, "CLIP", words, "clip"), (gligen, "GLIGEN", words, "gligen"), (layout, "layout", words, "layout"),
         (models, "MODEL", sampler, "model"), (words, "text", sampler, "positive"), (words, "text", sampler, "negative"),
-        (latent, "LATENT", sampler, "latent_image"), (sampler, "latent", decode, "samples"),
-        (models, "VAE", decode, "vae"), (decode, "IMAGE", save, "images"),
+        (words, "spatial", sampler, "spatial_positive"), (latent, "LATENT", sampler, "latent_image"),
+        (sampler, "latent", decode, "samples"), (models, "VAE", decode, "vae"), (decode, "IMAGE", save, "images"),
     ]  # fmt: skip
     for link in links:
         await ui.connect(*link)
+    await ui.set(models, ckpt_name=CHECKPOINT)
+    await ui.set(gligen, gligen_name=GLIGEN)
     await ui.set(words, text="a red circle left of a blue square")
     await ui.set(latent, width=SIDE, height=SIDE)
     await ui.set(sampler, steps=3)
