@@ -34,67 +34,75 @@ function listenToRoot({ root }, graph) {
   root.addEventListener("dblclick", (event) => event.stopPropagation());
 }
 
-function listenToPointer({ field, stage, keys, words }, panel) {
-  let before = -1; // what was selected when the pointer went down
-  let first = -1; // the same, at the first click of a double click
-  let dragged = false; // whether the click that ends a press follows a drag
+function listenToPointer(view, panel) {
+  // selected: what was when the pointer went down; first: the same, at the first click of a double click;
+  // dragged: whether the click that ends a press follows a drag
+  const press = { selected: -1, first: -1, dragged: false };
+  listenToDrags(view, panel, press);
+  listenToClicks(view, panel, press);
+  view.field.addEventListener("mousedown", (event) => {
+    if (event.button !== 0 || event.target === view.words) return;
+    event.preventDefault(); // the browser would take the focus away again
+    view.keys.focus({ preventScroll: true });
+  });
+}
 
-  const at = ({ clientX, clientY }) => {
-    const { left, top, width, height } = stage.getBoundingClientRect();
-    return { x: (clientX - left) / width, y: (clientY - top) / height };
-  };
-  const tolerance = () => {
-    const { width, height } = stage.getBoundingClientRect();
-    return { x: ATTRACTION / width, y: ATTRACTION / height };
-  };
-
+function listenToDrags({ field, stage, words }, panel, press) {
   field.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || event.target === words || !panel.editable) return;
     field.setPointerCapture(event.pointerId);
-    before = panel.state.selected;
-    dragged = false;
+    Object.assign(press, { selected: panel.state.selected, dragged: false });
     const { shiftKey: draw, altKey: copy } = event;
-    panel.apply(deeds.press, { at: at(event), handle: event.target.dataset.handle, draw, copy });
-  });
-  field.addEventListener("mousedown", (event) => {
-    if (event.button !== 0 || event.target === words) return;
-    event.preventDefault(); // the browser would take the focus away again
-    keys.focus({ preventScroll: true });
+    panel.apply(deeds.press, { at: placeOf(event, stage), handle: event.target.dataset.handle, draw, copy });
   });
   field.addEventListener("pointermove", (event) => {
-    if (!panel.state.gesture) return aim(event);
-    panel.apply(deeds.drag, { at: at(event), tolerance: tolerance(), snap: panel.snap !== (event.ctrlKey || event.metaKey) });
+    if (!panel.state.gesture) return aim(event, field, stage, panel);
+    const { width, height } = stage.getBoundingClientRect();
+    const tolerance = { x: ATTRACTION / width, y: ATTRACTION / height };
+    panel.apply(deeds.drag, { at: placeOf(event, stage), tolerance, snap: panel.snap !== (event.ctrlKey || event.metaKey) });
   });
   field.addEventListener("pointerup", (event) => {
-    const { gesture, objects } = panel.state;
-    if (!gesture || event.button !== 0) return;
-    panel.apply(deeds.release);
-    panel.settle();
-    dragged = gesture.dragged;
-    const drawn = gesture.kind === "draw" && gesture.dragged && panel.state.objects === objects;
-    if (drawn) panel.editPhrase();
+    if (!panel.state.gesture || event.button !== 0) return;
+    press.dragged = panel.state.gesture.dragged;
+    release(panel);
   });
   field.addEventListener("pointercancel", () => panel.apply(deeds.cancel));
+}
 
+/** A drag ends; a box that was drawn is named at once. */
+function release(panel) {
+  const { gesture, objects } = panel.state;
+  panel.apply(deeds.release);
+  panel.settle();
+  const drawn = gesture.kind === "draw" && gesture.dragged && panel.state.objects === objects;
+  if (drawn) panel.editPhrase();
+}
+
+function listenToClicks({ field, stage, words }, panel, press) {
+  const idle = (event) => event.target === words || !panel.editable || event.target.dataset.handle;
   field.addEventListener("click", (event) => {
-    if (event.target === words || dragged || !panel.editable || event.target.dataset.handle) return;
-    if (event.detail === 1) {
-      first = before;
-      panel.apply(deeds.click, { at: at(event), before });
-    }
+    if (idle(event) || press.dragged || event.detail !== 1) return;
+    press.first = press.selected;
+    panel.apply(deeds.click, { at: placeOf(event, stage), before: press.selected });
   });
   field.addEventListener("dblclick", (event) => {
-    if (event.target === words || !panel.editable || event.target.dataset.handle) return;
-    panel.apply(deeds.choose, { at: at(event), before: first });
+    if (idle(event)) return;
+    panel.apply(deeds.choose, { at: placeOf(event, stage), before: press.first });
     panel.editPhrase();
   });
+}
 
-  /** The cursor tells what a press would do. */
-  function aim(event) {
-    if (event.target.dataset.handle || event.target === words) return;
-    const { gesture } = deeds.press(panel.state, { at: at(event), draw: event.shiftKey, copy: event.altKey });
-    field.dataset.aim = panel.editable ? (gesture?.kind ?? "none") : "none";
-  }
+/** The cursor tells what a press would do. */
+function aim(event, field, stage, panel) {
+  if (event.target.dataset.handle || event.target.closest(".rc-phrase")) return;
+  const { gesture } = deeds.press(panel.state, { at: placeOf(event, stage), draw: event.shiftKey, copy: event.altKey });
+  field.dataset.aim = panel.editable ? (gesture?.kind ?? "none") : "none";
+}
+
+/** Where an event is in the picture, in shares of it. */
+function placeOf({ clientX, clientY }, stage) {
+  const { left, top, width, height } = stage.getBoundingClientRect();
+  return { x: (clientX - left) / width, y: (clientY - top) / height };
 }
 
 /** The wheel is the graph's, until the editor has the focus; with Ctrl it always is. */

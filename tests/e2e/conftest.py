@@ -23,7 +23,7 @@ from frontend import Frontend
 
 # The newest frontend, or one of your own to test with.
 NEWEST = Path(os.environ.get("COMFYUI_FRONTEND", ROOT / ".host" / "frontend" / "comfyui_frontend_package" / "static"))
-TEST_SECONDS = 120  # a page that never answers must not hold everything up
+TEST_SECONDS = 240  # a page that never answers must not hold everything up
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -249,7 +249,7 @@ class Frontend:
         """Queue as the user does and wait; returns the saved image."""
         await self.page.evaluate(WATCH_RUN)
         await self.press("Control+Enter")
-        await self.page.wait_for_function("() => window.ended")
+        await self.page.wait_for_function("() => window.ended", timeout=120_000)
         ended = await self.page.evaluate("() => window.ended")
         assert "images" in ended, ended
         return await self.client.file(ended["images"][0])
