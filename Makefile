@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo test lint bench bench-planner quality search train-demo compbench
+.PHONY: help host demo browser test test-e2e lint bench bench-planner quality search train-demo compbench
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
 	@python3 tests/provision.py
@@ -13,8 +13,14 @@ demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
 lint: host  ## style and types
 	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check
 
-test: host lint  ## everything
+browser: host  ## what the editor's tests need: Chromium and the newest frontend
+	@python3 tests/provision.py browser
+
+test: host browser lint  ## everything
 	@.host/run -m pytest
+
+test-e2e: host browser  ## real servers and a real browser
+	@.host/run -m pytest tests/e2e
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost

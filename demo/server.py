@@ -130,14 +130,23 @@ async def connect(url: str, log: Path | None = None) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def serve(
-    base: Path, *, pack_name: str = "ComfyUI-RealCompo", models: Path | None = None, cpu: bool = True
+    base: Path,
+    *,
+    pack_name: str = "ComfyUI-RealCompo",
+    models: Path | None = None,
+    cpu: bool = True,
+    frontend: Path | None = None,
 ) -> AsyncIterator[Client]:
-    """A server with this pack and folders of its own under ``base``; stopped at exit."""
+    """A server with this pack and folders of its own under ``base``; stopped at exit.
+
+    ``frontend`` is a folder to serve in place of the frontend that the host has installed.
+    """
     prepare(base, pack_name, models)
     port = _free_port()
     log = base / "server.log"
     with log.open("w") as out:
-        process = subprocess.Popen(_command(base, port, cpu), stdout=out, stderr=subprocess.STDOUT, cwd=base)
+        command = _command(base, port, cpu, frontend)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=base)
         try:
             async with connect(f"http://127.0.0.1:{port}", log) as client:
                 await _until_ready(client, process)
@@ -157,7 +166,7 @@ def prepare(base: Path, pack_name: str, models: Path | None) -> None:
             link.symlink_to(target, target_is_directory=True)
 
 
-def _command(base: Path, port: int, cpu: bool) -> list[str]:
+def _command(base: Path, port: int, cpu: bool, frontend: Path | None) -> list[str]:
     main = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
     options = [
         *(["--cpu"] if cpu else []),
@@ -168,6 +177,7 @@ def _command(base: Path, port: int, cpu: bool) -> list[str]:
         "--disable-api-nodes",
         "--preview-method",
         "latent2rgb",
+        *(["--front-end-root", frontend] if frontend else []),
     ]
     wrapper = ["-c", DIE_WITH_PARENT] if sys.platform == "linux" else []
     return [sys.executable, *wrapper, main, *map(str, options), "--database-url", "sqlite:///:memory:"]

@@ -27,7 +27,8 @@ class RealCompoLayout(Node):
             node_id="RealCompoLayout",
             display_name="RealCompo Layout",
             category=CATEGORY,
-            description="Say which object stands where: one object a line, JSON, or boxes of other nodes.",
+            description="Say which object stands where: draw boxes, write one object a line or JSON, or connect boxes "
+            "of other nodes.",
             inputs=[
                 io.String.Input(
                     "layout",

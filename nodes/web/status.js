@@ -1,16 +1,27 @@
-/** What a node of this pack says when it has run, shown on the node. */
+/** What a node of this pack says while it runs and when it has run, shown on the node. */
 
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const NAME = "realcompo_status";
 const LINE = 15; // pixels
+const MARGIN = 5;
 const MOST_LINES = 12;
 
 app.registerExtension({
   name: "RealCompo.Status",
 
+  setup() {
+    api.addEventListener("realcompo.status", ({ detail: { node: id, text } }) => {
+      const node = running(id);
+      if (node) show(node, text);
+    });
+  },
+
   nodeCreated(node) {
     if (!node.constructor.comfyClass?.startsWith("RealCompo")) return;
+    // At once for those that have something to say: Nodes 2.0 of some frontends miss widgets that come later.
+    if (node.outputs?.some(({ type }) => type === "STRING")) add(node);
     const before = node.onExecuted;
     node.onExecuted = function (output) {
       before?.apply(this, arguments);
@@ -19,10 +30,21 @@ app.registerExtension({
   },
 });
 
+/** The node with an execution's id: "7", or "3:7" for node 7 of the subgraph that node 3 holds. */
+function running(id) {
+  let node = null;
+  let graph = app.rootGraph ?? app.graph;
+  for (const part of String(id).split(":")) {
+    node = graph?.getNodeById(part);
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
 function show(node, text) {
   const widget = node.widgets?.find(({ name }) => name === NAME) ?? add(node);
   widget.element.textContent = text;
-  widget.lines = Math.min(text.split("\n").length, MOST_LINES);
+  widget.lines = text ? Math.min(text.split("\n").length, MOST_LINES) : 0;
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   node.graph?.setDirtyCanvas(true, true);
@@ -41,10 +63,13 @@ function add(node) {
   element.setAttribute("role", "status");
   const widget = node.addDOMWidget(NAME, NAME, element, {
     serialize: false,
-    getMinHeight: () => LINE * (widget.lines ?? 1) + 8,
+    margin: MARGIN,
+    getMinHeight: () => (widget.lines ? LINE * widget.lines + 2 * MARGIN : 0),
+    getMaxHeight: () => (widget.lines ? undefined : 0),
     getValue: () => "",
     setValue: () => {},
   });
+  widget.lines = 0;
   widget.serialize = false; // widget values are stored by position
   return widget;
 }

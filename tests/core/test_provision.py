@@ -40,3 +40,24 @@ def test_a_package_that_cannot_be_installed_is_named(provision: ModuleType) -> N
 def test_the_torch_family_is_pinned_here_not_by_the_host(provision: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("torch\ntorchaudio\n#comment\nnumpy>=1.25.0\n\neinops\n")
     assert provision.host_requirements(tmp_path) == ["numpy>=1.25.0", "einops"]
+
+
+def test_a_named_browser_must_be_there(provision: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMIUM", "/no/such/chromium")
+    with pytest.raises(provision.ProvisionError, match="CHROMIUM=/no/such/chromium is no program"):
+        provision.provide_browser()
+
+
+def test_without_a_browser_and_the_right_to_install_one_it_says_what_to_do(
+    provision: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    with pytest.raises(provision.ProvisionError, match="install Chromium, or set CHROMIUM"):
+        provision.provide_browser()
+
+
+def test_the_frontend_is_pinned(provision: ModuleType) -> None:
+    import re
+
+    assert re.fullmatch(r"comfyui-frontend-package==[\d.]+\n", provision.FRONTEND.read_text())

@@ -85,7 +85,7 @@ def test_a_planned_picture_and_no_secret(tmp_path: Path, monkeypatch: pytest.Mon
         asyncio.run(work(model))
     assert len(model.asked) == 1 and model.asked[0].headers["Authorization"] == f"Bearer {KEY}"
     told = b"profile 'local': 2 objects: two corgis, a red ball" if works else b"got a refused one"
-    assert any(told in data for data in seen)
+    assert any(told in data for data in seen) and any(b"asking profile 'local'..." in data for data in seen)
     pictures = [data for data in seen if data.startswith(b"\x89PNG")]
     assert bool(pictures) == works and all(b"RealCompoLayoutPlanner" in data for data in pictures[:1])
     for secret in (KEY, MODEL, VARIABLE, model.url, f"127.0.0.1:{model.port}", "hidden-path-42"):
