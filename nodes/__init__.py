@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import attention, conditioning, converters, demo, layout, planner, preview, sampling
+from . import attention, conditioning, converters, demo, guidance, layout, planner, preview, sampling
 
 NODES: list[type[io.ComfyNode]] = [
     *layout.NODES,
@@ -10,6 +10,7 @@ NODES: list[type[io.ComfyNode]] = [
     *planner.NODES,
     *conditioning.NODES,
     *attention.NODES,
+    *guidance.NODES,
     *sampling.NODES,
     *preview.NODES,
     *demo.NODES,

@@ -17,16 +17,9 @@ from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe
 from ..realcompo_core.trace import Trace as TraceValue
 from .attention import DOWNSAMPLE, LAYERS
 from .host.guider import BranchInputs, RealCompoGuider
-from .types import CATEGORY, Balancer, Node, Trace
+from .types import CATEGORY, Balancer, Node, Trace, bounded
 
 DEFAULTS = BalancerSettings()
-
-
-def bounded(name: str) -> dict[str, float]:
-    """A setting's default and range, as the core has them, for a widget."""
-    default = getattr(DEFAULTS, name)
-    low, high = BalancerSettings.RANGES[name]
-    return {"default": default, "min": type(default)(low), "max": type(default)(high)}
 
 
 class RealCompoBalancer(Node):
@@ -54,42 +47,42 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "text_weight",
-                    **bounded("text_weight"),
+                    **bounded(BalancerSettings, "text_weight"),
                     step=0.05,
                     tooltip="Mode fixed only: the text branch's share, 0 to 1. More looks better, less places better.",
                 ),
                 io.Float.Input(
                     "warmup",
-                    **bounded("warmup"),
+                    **bounded(BalancerSettings, "warmup"),
                     step=0.05,
                     tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. "
                     "More places better; 0 for stylised models.",
                 ),
                 io.Int.Input(
                     "every",
-                    **bounded("every"),
+                    **bounded(BalancerSettings, "every"),
                     tooltip="Mode dynamic only: balance at every n-th step. 2 is faster and follows less closely.",
                 ),
                 io.Float.Input(
                     "step_scale",
-                    **bounded("step_scale"),
+                    **bounded(BalancerSettings, "step_scale"),
                     step=0.1,
                     tooltip="Mode dynamic only: factor on the recipe's step. More follows attention more.",
                 ),
                 io.Float.Input(
                     "limit",
-                    **bounded("limit"),
+                    **bounded(BalancerSettings, "limit"),
                     step=0.5,
                     tooltip="Recipe balanced only: bound of the balance, in logits. 4 means at most 98% of one branch.",
                 ),
                 io.Float.Input(
                     "prior",
-                    **bounded("prior"),
+                    **bounded(BalancerSettings, "prior"),
                     step=0.5,
                     tooltip="Recipe balanced only: how strongly the start prefers the spatial branch inside boxes and "
                     "the text branch outside, in logits, at most the limit. 0 starts half and half.",
                 ),
-                io.Int.Input("downsample", **bounded("downsample"), tooltip=DOWNSAMPLE),
+                io.Int.Input("downsample", **bounded(BalancerSettings, "downsample"), tooltip=DOWNSAMPLE),
                 io.Combo.Input(
                     "layers", options=[x.value for x in Layers], default=DEFAULTS.layers.value, tooltip=LAYERS
                 ),
@@ -101,7 +94,7 @@ class RealCompoBalancer(Node):
                 io.Float.Input(
                     "lean",
                     optional=True,
-                    **bounded("lean"),
+                    **bounded(BalancerSettings, "lean"),
                     step=0.5,
                     tooltip="Recipe balanced only: moves the start towards the text branch everywhere, in logits; "
                     "below 0 towards the spatial branch.",
@@ -109,7 +102,7 @@ class RealCompoBalancer(Node):
                 io.Float.Input(
                     "release",
                     optional=True,
-                    **bounded("release"),
+                    **bounded(BalancerSettings, "release"),
                     step=1.0,
                     tooltip="Recipe balanced only: how far the text branch takes over in the course of a run, in "
                     "logits, where attention is in its region. More looks better, places less strictly.",

@@ -22,6 +22,12 @@ BOX_TYPES = [io.Custom(name) for name in ("BOUNDING_BOX", "BOUNDING_BOXES", "BBO
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 
 
+def bounded(settings: type, name: str) -> dict[str, float]:
+    """A setting's default and range, as the core has them, for a widget."""
+    default, (low, high) = getattr(settings, name), settings.RANGES[name]
+    return {"default": default, "min": type(default)(low), "max": type(default)(high)}
+
+
 class Node(io.ComfyNode):
     """A node whose input errors name it: subclasses define ``run`` in place of ``execute``."""
 

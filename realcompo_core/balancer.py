@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import Layers
-from .errors import InputError
+from .errors import check_ranges
 
 
 class Mode(str, Enum):
@@ -98,10 +98,7 @@ class BalancerSettings:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name, (low, high) in self.RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
+        check_ranges(self)
 
     @property
     def rules(self) -> Rules:
@@ -125,19 +122,16 @@ def next_latent(latent: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Ten
     return latent + (sigma_next - sigma) * (latent - denoised) / sigma
 
 
-def balance_gradient(
-    gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor, sigma: Tensor, sigma_next: Tensor
-) -> Tensor:
+def balance_gradient(gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
     """RealCompo eq. 7 in closed form: dL/dbalance [B, 1, H, W].
 
-    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the denoised
-    predictions that x' was blended from:
-    ``sum_c g_c * (sigma_next - sigma) * w_text * w_spatial * (eps_text - eps_spatial)_c``.
+    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the two branches' own next
+    latents (:func:`next_latent`) that x' was blended from:
+    ``sum_c g_c * w_text * w_spatial * (x'_text - x'_spatial)_c``. Their difference is the paper's
+    ``(sigma_next - sigma) * (eps_text - eps_spatial)``.
     """
     weight = balance.sigmoid()
-    eps_difference = (spatial - text) / sigma
-    slope = (sigma_next - sigma) * weight * (1 - weight)
-    return slope * (gradient * eps_difference).sum(dim=1, keepdim=True)
+    return weight * (1 - weight) * (gradient * (text - spatial)).sum(dim=1, keepdim=True)
 
 
 def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:

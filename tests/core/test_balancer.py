@@ -51,7 +51,12 @@ def advance(latent: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> T
 def pull(latent: Tensor, text: Tensor, spatial: Tensor, balance: Tensor, target: Tensor) -> Tensor:
     """dL/dbalance of the quadratic loss 0.5*|x' - target|^2."""
     gradient = advance(latent, text, spatial, balance) - target
-    return balance_gradient(gradient, text, spatial, balance, SIGMA, SIGMA_NEXT)
+    return gradient_at(latent, gradient, text, spatial, balance)
+
+
+def gradient_at(latent: Tensor, gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
+    ahead = [next_latent(latent, denoised, SIGMA, SIGMA_NEXT) for denoised in (text, spatial)]
+    return balance_gradient(gradient, *ahead, balance)
 
 
 # Blend
@@ -98,13 +103,13 @@ def test_the_closed_form_is_what_autograd_finds(loss: Callable[[Tensor], Tensor]
     (expected,) = torch.autograd.grad(loss(ahead), balance)
     leaf = ahead.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(leaf), leaf)
-    found = balance_gradient(gradient, text, spatial, balance.detach(), SIGMA, SIGMA_NEXT)
+    found = gradient_at(latent, gradient, text, spatial, balance.detach())
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-14)
 
 
 def test_equal_predictions_have_no_gradient() -> None:
     same = normal(0)
-    assert balance_gradient(normal(1), same, same, normal(2, channels=1), SIGMA, SIGMA_NEXT).eq(0).all()
+    assert balance_gradient(normal(1), same, same, normal(2, channels=1)).eq(0).all()
 
 
 @pytest.mark.parametrize("recipe", Recipe)

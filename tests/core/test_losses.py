@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from realcompo_core.layout import Box, Entity
-from realcompo_core.losses import region_loss
+from realcompo_core.losses import layout_guidance_loss, region_loss
 
 REGION = Entity("a cat", Box(0.25, 0.5, 0.75, 1)).region(8, 8)[None]
 
@@ -33,3 +33,19 @@ def test_descent_moves_attention_into_the_region() -> None:
     (gradient,) = torch.autograd.grad(region_loss(attention, REGION).sum(), attention)
     assert (gradient[0, 0][REGION[0] == 1] < 0).all()
     assert (gradient[0, 0][REGION[0] == 0] > 0).all()
+
+
+def test_layout_guidance_is_the_mean_over_maps_then_tokens_then_objects() -> None:
+    """Two maps of two objects, the first with one token, the second with three, each either inside or outside."""
+    inside, outside = REGION, 1 - REGION
+    maps = [
+        torch.cat(parts)[None] for parts in ([inside, inside, outside, outside], [outside, inside, inside, outside])
+    ]
+    # Outside in half of the maps for the first object; for the second in 0, a half and both of its tokens' maps.
+    expected = (1 / 2 + (0 + 1 / 2 + 1) / 3) / 2
+    assert layout_guidance_loss(maps, torch.cat([REGION, REGION]), [1, 3]).item() == pytest.approx(expected)
+
+
+def test_layout_guidance_squares_what_is_outside() -> None:
+    flat = torch.ones(2, 1, 4, 4)
+    assert layout_guidance_loss([flat], REGION, [1]).tolist() == pytest.approx([(1 - 0.25) ** 2] * 2)

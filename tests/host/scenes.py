@@ -28,6 +28,7 @@ class Scene(Graph):
         loaded = self.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
         boxes = self.add("GLIGENLoader", gligen_name=GLIGEN)[0] if gligen else None
         self.model, self.clip, self.vae = loaded[0], loaded[1], loaded[2]
+        self.spatial_model: list | None = None  # RealCompo's own default: the text branch's
         self.layout = self.add("RealCompoLayout", layout=layout)[0]
         conditioning = self.add(
             "RealCompoLayoutConditioning", clip=self.clip, text=prompt, layout=self.layout, gligen=boxes
@@ -52,6 +53,7 @@ class Scene(Graph):
             "positive": self.text,
             "negative": self.negative,
             "spatial_positive": self.spatial,
+            "spatial_model": self.spatial_model,
         }
         return self.add("RealCompoKSampler", balancer=self.balancer(**settings or {}), **defaults | inputs)
 
