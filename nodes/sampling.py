@@ -13,7 +13,7 @@ import torch
 from comfy_api.latest import io
 
 from ..realcompo_core.attention import Layers
-from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe
+from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe, parse_weights
 from ..realcompo_core.trace import Trace as TraceValue
 from .attention import DOWNSAMPLE, LAYERS
 from .host.guider import BranchInputs, RealCompoGuider
@@ -107,14 +107,37 @@ class RealCompoBalancer(Node):
                     tooltip="Recipe balanced only: how far the text branch takes over in the course of a run, in "
                     "logits, where attention is in its region. More looks better, places less strictly.",
                 ),
+                io.String.Input(
+                    "object_weights",
+                    optional=True,
+                    tooltip="Mode dynamic only: how much each object of the layout counts, in its order: 2, 1, 0.5. "
+                    "Empty: all the same.",
+                ),
+                *loss_inputs(),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],
         )
 
     @classmethod
-    def run(cls, mode: str, recipe: str, layers: str, **numbers: Any) -> io.NodeOutput:
-        settings = BalancerSettings(recipe=Recipe(recipe), mode=Mode(mode), layers=Layers(layers), **numbers)
-        return io.NodeOutput(settings)
+    def run(cls, mode: str, recipe: str, layers: str, object_weights: str = "", **numbers: Any) -> io.NodeOutput:
+        weights = parse_weights(object_weights)
+        return io.NodeOutput(
+            BalancerSettings(Recipe(recipe), Mode(mode), layers=Layers(layers), object_weights=weights, **numbers)
+        )
+
+
+def loss_inputs() -> list[io.Input]:
+    """The weights of the losses that the balance follows."""
+    tooltips = {
+        "text_loss": "Mode dynamic only: how much the text branch's attention counts. 0: only the spatial branch's.",
+        "spatial_loss": "Mode dynamic only: how much the spatial branch's attention counts. 0: only the text branch's.",
+        "separate": "Mode dynamic only: how much it counts that no two objects share their attention. 0: not at all.",
+        "enhance": "Mode dynamic only: how much it counts that every object has attention somewhere. 0: not at all.",
+    }
+    return [
+        io.Float.Input(name, optional=True, **bounded(BalancerSettings, name), step=0.1, tooltip=tooltip)
+        for name, tooltip in tooltips.items()
+    ]
 
 
 def branch_inputs() -> list[io.Input]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,19 @@ from .tokens import Tokenizer, locate
 
 @dataclass(frozen=True)
 class Objects:
-    """What a loss needs of a grounding at one size: ``regions`` [objects, H, W] and token positions."""
+    """What a loss needs of a grounding at one size: ``regions`` [objects, H, W] and token positions.
+
+    ``members`` are the layout's entities, by number, that each object stands for.
+    """
 
     phrases: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
     regions: Tensor
+    members: tuple[tuple[int, ...], ...]
+
+    def weights(self, entities: Sequence[float]) -> Tensor:
+        """Each object's weight [objects], of the weights of all entities; of several that it stands for the largest."""
+        return torch.tensor([max(entities[i] for i in members) for members in self.members])
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class Grounding:
         the union of theirs: attention cannot tell them apart."""
         regions = self.layout.rasterise(height, width)
         distinct = list(dict.fromkeys(self.tokens))
-        members = [[i for i, tokens in enumerate(self.tokens) if tokens == t] for t in distinct]
+        members = tuple(tuple(i for i, tokens in enumerate(self.tokens) if tokens == t) for t in distinct)
         phrases = tuple(self.layout.entities[m[0]].phrase for m in members)
-        return Objects(phrases, tuple(distinct), torch.stack([regions[m].amax(dim=0) for m in members]))
+        together = torch.stack([regions[list(m)].amax(dim=0) for m in members])
+        return Objects(phrases, tuple(distinct), together, members)

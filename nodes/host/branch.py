@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +21,14 @@ from ...realcompo_core.errors import InputError, within
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
 from .capture import Capture, attention_blocks, choose_blocks, grounded, watch
-from .gradients import differentiable, differentiable_options, recomputed
+from .gradients import (
+    differentiable,
+    differentiable_options,
+    explaining_missing_backward,
+    loss_scale,
+    recomputed,
+)
 from .objective import Objective
-
-# A gradient pass of one sample holds about six times what the host reckons for evaluating two
-# (SD1.5 at 512 pixels, early exit); more of the weights may have to wait elsewhere for it.
-GRADIENT_MEMORY = 6
-# Half precision loses the small gradients of the loss; a power of two is exact to undo.
-HALF_LOSS_SCALE = 2.0**12
-# What autograd says of an operation that it cannot go back through.
-NO_BACKWARD = ("does not require grad", "Inference tensor", "inplace operation", "derivative for")
 
 
 @dataclass(frozen=True)
@@ -121,35 +119,24 @@ class Branch:
     ) -> Pull:
         kept = [block.layer for block in capture.blocks]
         recomputing = recomputed(self.model.diffusion_model, kept) if objective.checkpointing else nullcontext()
-        with differentiable(self._modules()), recomputing, self._explaining_missing_backward():
+        explained = explaining_missing_backward(f"{self.name} model", "set the mode to fixed")
+        with differentiable(self._modules()), recomputing, explained:
             leaf = latent.clone().requires_grad_()
             options = differentiable_options(options)
             comfy.samplers.calc_cond_batch(self.model, [conds], leaf, sigma.clone(), options)
             if not capture.maps:  # none of these conditionings is active at this sigma
                 return Pull.none(latent)
             losses = objective.loss(capture)
-            computed = self.model.manual_cast_dtype or self.model.get_dtype()
-            scale = HALF_LOSS_SCALE if computed == torch.float16 else 1.0
+            scale = loss_scale(self.model)
             (gradient,) = torch.autograd.grad(losses.sum() * scale, leaf)
             return Pull(losses.detach(), gradient / scale, readings_of(capture))
-
-    @contextmanager
-    def _explaining_missing_backward(self) -> Generator[None]:
-        """Say in the user's words when some patch of the model has no backward."""
-        try:
-            yield
-        except RuntimeError as error:
-            if type(error) is not RuntimeError or not any(part in str(error) for part in NO_BACKWARD):
-                raise
-            got = f"a patch or attention backend without one ({str(error).splitlines()[0]})"
-            fix = "Remove the patch, start ComfyUI with --use-pytorch-cross-attention, or set the mode to fixed."
-            raise InputError(f"{self.name} model", "a gradient through every patch", got, fix) from error
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
         patchers = [self.guider.model_patcher, *self.guider.loaded_models]
         found = [getattr(patcher, "model", None) for patcher in patchers]
-        found += [getattr(control, "control_model", None) for control in _controls(self.positive)]
+        controls = _controls(self.positive)
+        found += [getattr(control, name, None) for control in controls for name in ("control_model", "t2i_model")]
         return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
 
     @contextmanager
@@ -200,24 +187,6 @@ def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Lay
     """Raise :class:`InputError`, before anything is loaded, for a model whose attention can't be read so."""
     with within(f"{name} model"):
         choose_blocks(attention_blocks(patcher.model), downsample, layers, latent=(1, 1))
-
-
-def differentiable_patcher(patcher: ModelPatcher) -> ModelPatcher:
-    """The patcher, or its plain twin where a newer host pages weights in and out below autograd."""
-    return patcher.get_non_dynamic_delegate() if getattr(patcher, "is_dynamic", bool)() else patcher
-
-
-def reserve_gradient_memory(patcher: ModelPatcher) -> None:
-    """Ask the host for the memory of a gradient pass when it decides how much of the patcher's weights to load."""
-    kind, key = comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, "realcompo_gradient_memory"
-    patcher.remove_wrappers_with_key(kind, key)
-    patcher.add_wrapper_with_key(kind, key, _with_gradient_memory)
-
-
-def _with_gradient_memory(
-    executor: Callable, patcher: ModelPatcher, noise_shape: Sequence[int], *args: Any, **kwargs: Any
-) -> Any:
-    return executor(patcher, [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]], *args, **kwargs)
 
 
 def check_layout(name: str, positive: list[dict]) -> None:

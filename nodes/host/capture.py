@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -157,7 +157,7 @@ def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:
     if cond.get("area") is None:
         return objects
     height, width, y, x = cond["area"]
-    return Objects(objects.phrases, objects.tokens, objects.regions[:, y : y + height, x : x + width])
+    return replace(objects, regions=objects.regions[:, y : y + height, x : x + width])
 
 
 class AttentionPatch:

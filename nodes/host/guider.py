@@ -15,15 +15,9 @@ from ...realcompo_core.balancer import BalancerSettings, Mode
 from ...realcompo_core.errors import InputError, naming
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Trace
-from .branch import (
-    Branch,
-    HoldingSampler,
-    check_layout,
-    check_patcher,
-    differentiable_patcher,
-    reserve_gradient_memory,
-)  # fmt: skip
+from .branch import Branch, HoldingSampler, check_layout, check_patcher
 from .capture import OPTION
+from .gradients import differentiable_patcher, reserve_gradient_memory
 from .isolation import give_own_hooks, may_share, own_copy
 from .latent_guidance import guidances_of, reporting, wrap_sampling
 from .run import Run
@@ -172,6 +166,8 @@ class RealCompoGuider(CFGGuider):
         for name, branch in branches.items():
             if settings.mode is Mode.DYNAMIC:
                 check_patcher(name, branch.patcher, settings.downsample, settings.layers)
+                for options in (options for _, options in branch.positive if OPTION in options):
+                    settings.check_objects(len(options[OPTION].layout.entities))
             if settings.mode is Mode.DYNAMIC or guidances_of(branch.patcher):
                 check_layout(name, [options for _, options in branch.positive])
 

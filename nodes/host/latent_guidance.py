@@ -16,7 +16,8 @@ from torch import Tensor
 from ...realcompo_core.errors import naming
 from ...realcompo_core.guidance import GuidanceSettings, descend
 from ...realcompo_core.schedule import Schedule
-from .branch import Branch, check_layout, differentiable_patcher, reserve_gradient_memory
+from .branch import Branch, check_layout
+from .gradients import differentiable_patcher, reserve_gradient_memory
 from .objective import Objective
 
 KEY = "realcompo_latent_guidance"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...realcompo_core.balancer import BalancerSettings
-from ...realcompo_core.losses import region_loss
+from ...realcompo_core.grounding import Objects
+from ...realcompo_core.losses import enhance_loss, region_loss, separate_loss
 from .capture import Block, Capture, choose_blocks
 
 
@@ -26,15 +27,26 @@ class Objective:
 
 
 def composition(settings: BalancerSettings) -> Objective:
-    """RealCompo eq. 6 on the layers that the settings name, its sum over objects."""
+    """RealCompo eq. 6 on the layers that the settings name, its weighted sum over objects, and what they add to it."""
 
     def blocks(found: list[Block], latent: tuple[int, int]) -> list[Block]:
         return choose_blocks(found, settings.downsample, settings.layers, latent)
 
     def loss(capture: Capture) -> Tensor:
-        return sum(region_loss(attention, objects.regions).sum(dim=1) for objects, attention in capture.pooled())
+        return sum(joint_loss(attention, objects, settings) for objects, attention in capture.pooled())
 
     return Objective("attention", blocks, loss, settings.checkpointing)
+
+
+def joint_loss(attention: Tensor, objects: Objects, settings: BalancerSettings) -> Tensor:
+    """The region loss and the settings' share of the separate and enhance losses [B]; attention [B, objects, h, w]."""
+    losses = region_loss(attention, objects.regions)
+    if settings.object_weights:
+        losses = losses * objects.weights(settings.object_weights).to(losses)
+    total = losses.sum(dim=1)
+    if settings.separate and attention.shape[1] > 1:
+        total = total + settings.separate * separate_loss(attention)
+    return total + settings.enhance * enhance_loss(attention) if settings.enhance else total
 
 
 def early_decoder(found: list[Block], latent: tuple[int, int]) -> list[Block]:

@@ -32,6 +32,7 @@ class Run:
     ) -> None:  # fmt: skip
         self.text, self.spatial, self.settings = text, spatial, settings
         self.schedule, self.seed, self.cfg, self.trace = schedule, seed, cfg, trace
+        self.objective = composition(settings)
         self.balancer: Balancer | None = None
         self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
@@ -78,7 +79,7 @@ class Run:
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
     ) -> dict[str, Pull]:
         """RealCompo eq. 6-7: read attention at the provisional next latent, move the balance down its loss."""
-        rules, balancer, objective = self.settings.rules, self.balancer, composition(self.settings)
+        rules, balancer = self.settings.rules, self.balancer
         sigma_now = sigma.view(-1, 1, 1, 1)
         sigma_next = torch.full_like(sigma_now, self.schedule.sigmas[step + 1])
         ahead = [
@@ -89,16 +90,20 @@ class Run:
         ]
         provisional = blend(*ahead, balancer.weight)
         scale, at = self._attention_at(sigma, sigma_next.flatten())
+        weights = self._loss_weights()
         pulls = {
-            branch.name: branch.pull(
-                provisional * scale, at, objective, gradient=rules.text_gradient or branch is self.spatial
-            )
+            branch.name: branch.pull(provisional * scale, at, self.objective, gradient=weights[branch.name] > 0)
             for branch in (self.text, self.spatial)
-        }  # fmt: skip
-        gradient = scale * sum(pull.gradient for pull in pulls.values())
+        }
+        gradient = scale * sum(weights[name] * pull.gradient for name, pull in pulls.items())
         slope = balance_gradient(gradient, *ahead, balancer.balance)
         self._warn(balancer.update(slope, step, self._cells(pulls), self._settled(pulls["text"]).to(slope)))
         return pulls
+
+    def _loss_weights(self) -> dict[str, float]:
+        """How much of the balance's gradient is each branch's."""
+        settings = self.settings
+        return {"text": settings.text_loss * settings.rules.text_gradient, "spatial": settings.spatial_loss}
 
     def _attention_at(self, sigma: Tensor, sigma_next: Tensor) -> tuple[Tensor | float, Tensor]:
         """The sigma at which attention is read, and the latent's scale there.

@@ -18,6 +18,7 @@ from realcompo_core.balancer import (
     blend,
     next_latent,
     normalise,
+    parse_weights,
     smooth,
     start_balance,
 )
@@ -332,3 +333,24 @@ def test_both_ends_of_a_range_belong_to_it(name: str) -> None:
 )
 def test_only_blending_modes_warm_up(mode: Mode, expected: int) -> None:
     assert BalancerSettings(mode=mode, warmup=0.4).warmup_steps(50) == expected
+
+
+# Weights of objects
+
+
+@pytest.mark.parametrize(("text", "weights"), [("", ()), ("2, 1, 0.5", (2, 1, 0.5)), (" 3 0 ", (3, 0))])
+def test_object_weights_are_read(text: str, weights: tuple[float, ...]) -> None:
+    assert parse_weights(text) == weights
+
+
+@pytest.mark.parametrize("text", ["two", "1, -1", "nan", "1, 1e9"])
+def test_object_weights_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="object_weights: expected numbers from 0 to 1000"):
+        parse_weights(text)
+
+
+def test_every_object_needs_a_weight_or_none_does() -> None:
+    BalancerSettings().check_objects(3)
+    BalancerSettings(object_weights=(1.0, 2.0, 3.0)).check_objects(3)
+    with pytest.raises(InputError, match="expected 3 numbers, got 2"):
+        BalancerSettings(object_weights=(1.0, 2.0)).check_objects(3)
