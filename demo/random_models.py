@@ -63,7 +63,7 @@ SD21 = Family(
     "realcompo_random_sd21.safetensors",
     "realcompo_random_sd21_controlnet.safetensors",
     UNET | {"context_dim": 1024, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 64},
-    (Encoder("clip_h", "text_encoders/sd2_clip_config.json", "cond_stage_model.model.transformer.", 2),),
+    (Encoder("clip_h", "text_encoders/sd2_clip_config.json", "cond_stage_model.model.transformer.", 3),),
 )
 SDXL = Family(  # with the depths of Segmind Vega, the smallest that ComfyUI knows
     "realcompo_random_sdxl.safetensors",
@@ -74,8 +74,8 @@ SDXL = Family(  # with the depths of Segmind Vega, the smallest that ComfyUI kno
         "transformer_depth": [0, 0, 1, 1, 2, 2], "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
     },
     (
-        Encoder("clip_l", CLIP_L, "conditioner.embedders.0.transformer.", 2),
-        Encoder("clip_g", CLIP_G, "conditioner.embedders.1.model.transformer.", 2),
+        Encoder("clip_l", CLIP_L, "conditioner.embedders.0.transformer.", 3),
+        Encoder("clip_g", CLIP_G, "conditioner.embedders.1.model.transformer.", 3),
     ),
 )  # fmt: skip
 FAMILIES = (SD15, SD21, SDXL)
@@ -110,7 +110,8 @@ def text_encoder_weights(seed: int, encoder: Encoder) -> dict[str, Tensor]:
     config = json.loads((Path(sd1_clip.__file__).parent / encoder.config).read_text())
     config["num_hidden_layers"] = encoder.layers or config["num_hidden_layers"]
     model = CLIPTextModel(config, torch.float32, "meta", comfy.ops.manual_cast)
-    shapes = {name: shape for name, shape in shapes_of(model).items() if not name.startswith("text_projection")}
+    projected = encoder.name != "clip_l"  # whose checkpoints have no projection
+    shapes = {n: shape for n, shape in shapes_of(model).items() if projected or not n.startswith("text_projection")}
     return random_weights(shapes, seed)
 
 

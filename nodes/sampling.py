@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
@@ -16,6 +17,7 @@ from ..realcompo_core.attention import Layers
 from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe, parse_weights
 from ..realcompo_core.trace import Trace as TraceValue
 from .attention import DOWNSAMPLE, LAYERS
+from .host.balance_preview import balance_preview
 from .host.guider import BranchInputs, RealCompoGuider
 from .types import CATEGORY, Balancer, Node, Trace, bounded
 
@@ -248,6 +250,13 @@ class RealCompoKSampler(Node):
                     tooltip="Share of noise that is put on the latent: below 1 the image's structure stays.",
                 ),
                 *optional_inputs(),
+                io.Boolean.Input(
+                    "show_balance",
+                    optional=True,
+                    default=False,
+                    tooltip="While sampling, show the balance beside the preview: blue where the text branch leads, "
+                    "orange where the spatial branch does. Needs previews switched on in ComfyUI.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(id="latent", display_name="latent", tooltip="The denoised latent."),
@@ -257,18 +266,21 @@ class RealCompoKSampler(Node):
 
     @classmethod
     def run(
-        cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float, **inputs: Any
-    ) -> io.NodeOutput:
+        cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float,
+        show_balance: bool = False, **inputs: Any,
+    ) -> io.NodeOutput:  # fmt: skip
         trace = TraceValue()
         guider = make_guider(cls, trace, **inputs)
+        callback = balance_preview(guider.model_patcher, steps, trace) if show_balance else None
         with _untouched_rng(guider.model_patcher.load_device):
-            latent = _ksample(guider, latent_image, seed, steps, sampler_name, scheduler, denoise)
+            latent = _ksample(guider, latent_image, seed, steps, sampler_name, scheduler, denoise, callback)
         return io.NodeOutput(latent, trace)
 
 
 def _ksample(
-    guider: RealCompoGuider, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float
-) -> dict:
+    guider: RealCompoGuider, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float,
+    callback: Callable | None,
+) -> dict:  # fmt: skip
     """Step for step what the stock KSampler does, with our guider in place of the stock one."""
     patcher = guider.model_patcher
     ratios = {key: latent[key] for key in ("downscale_ratio_spacial", "downscale_ratio_temporal") if key in latent}
@@ -281,7 +293,7 @@ def _ksample(
         comfy.samplers.sampler_object(sampler_name),
         stock.sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(patcher, steps),
+        callback=callback or latent_preview.prepare_callback(patcher, steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )

@@ -99,7 +99,7 @@ def test_a_pair_of_different_samplings_blends_at_one_sigma(host: Host, text: str
     """One Euler step at equal weights is the mean of both models' own steps between the same two sigmas."""
     scene = Scene.of("sd1")
     models = {"text": scene.predicting(text), "spatial": scene.predicting(spatial, zsnr)}
-    sigmas = first_of(scene, models["text"])
+    sigmas = second_of(scene, models["text"])
     stock = {name: one_step(scene, sigmas, scene.add("CFGGuider", model=model, positive=getattr(scene, name),
                                              negative=scene.negative, cfg=4.0)[0])
              for name, model in models.items()}  # fmt: skip
@@ -119,10 +119,11 @@ def test_a_pair_of_different_samplings_balances(host: Host) -> None:
     assert out["trace"].losses()[0]["text"] != out["trace"].losses()[0]["spatial"]
 
 
-def first_of(scene: Scene, model: list) -> list:
-    """The sigmas of a model's first step of four."""
+def second_of(scene: Scene, model: list) -> list:
+    """The sigmas of a model's second step of four: at the first one, models scale their noise each in its own way."""
     sigmas = scene.add("BasicScheduler", model=model, scheduler="normal", steps=4, denoise=1.0)[0]
-    return scene.add("SplitSigmas", sigmas=sigmas, step=1)[0]
+    later = scene.add("SplitSigmas", sigmas=sigmas, step=1)[1]
+    return scene.add("SplitSigmas", sigmas=later, step=1)[0]
 
 
 def one_step(scene: Scene, sigmas: list, guider: list) -> list:
