@@ -1,4 +1,4 @@
-"""Small random-weight models that ComfyUI's own loaders take for SD1.5 files.
+"""Small random-weight models that ComfyUI's own loaders take for SD1.5, SD2.1 and SDXL files.
 
 They show that the whole path works and they draw noise, not pictures. Run with ComfyUI on the path:
 ``python -m demo.random_models``.
@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,55 @@ UNET = {
 TEXT_WIDTH = 768  # fixed by ComfyUI for SD1.5
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """A text encoder of a checkpoint: ComfyUI's ``name`` and ``config`` file for it, where a checkpoint keeps it.
+
+    ``layers`` are fewer than the real one's; 0 keeps them all.
+    """
+
+    name: str
+    config: str
+    prefix: str
+    layers: int = 0
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint: its file, its U-Net and its text encoders."""
+
+    checkpoint: str
+    controlnet: str
+    unet: dict[str, Any]
+    encoders: tuple[Encoder, ...]
+
+
+CLIP_L, CLIP_G = "sd1_clip_config.json", "clip_config_bigg.json"
+SD15 = Family(
+    CHECKPOINT, CONTROLNET, UNET, (Encoder("clip_l", CLIP_L, "cond_stage_model.transformer."),)
+)  # fmt: skip
+SD21 = Family(
+    "realcompo_random_sd21.safetensors",
+    "realcompo_random_sd21_controlnet.safetensors",
+    UNET | {"context_dim": 1024, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 64},
+    (Encoder("clip_h", "text_encoders/sd2_clip_config.json", "cond_stage_model.model.transformer.", 3),),
+)
+SDXL = Family(  # with the depths of Segmind Vega, the smallest that ComfyUI knows
+    "realcompo_random_sdxl.safetensors",
+    "realcompo_random_sdxl_controlnet.safetensors",
+    SD21.unet
+    | {
+        "context_dim": 2048, "num_res_blocks": [2, 2, 2], "num_classes": "sequential", "adm_in_channels": 2816,
+        "transformer_depth": [0, 0, 1, 1, 2, 2], "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+    },
+    (
+        Encoder("clip_l", CLIP_L, "conditioner.embedders.0.transformer.", 3),
+        Encoder("clip_g", CLIP_G, "conditioner.embedders.1.model.transformer.", 3),
+    ),
+)  # fmt: skip
+FAMILIES = (SD15, SD21, SDXL)
+
+
 def random_weights(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
     """Weights that keep activations near unit scale: norms 1, biases 0, the rest normal / sqrt(fan in)."""
     generator = torch.Generator().manual_seed(seed)
@@ -40,10 +91,10 @@ def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
-def unet_weights(seed: int) -> dict[str, Tensor]:
+def unet_weights(seed: int, config: Mapping[str, Any] = UNET) -> dict[str, Tensor]:
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    return random_weights(shapes_of(UNetModel(**UNET, out_channels=4, device="meta")), seed)
+    return random_weights(shapes_of(UNetModel(**config, out_channels=4, device="meta")), seed)
 
 
 def other_unet(seed: int) -> dict[str, Tensor]:
@@ -51,14 +102,16 @@ def other_unet(seed: int) -> dict[str, Tensor]:
     return {name: tensor.half() for name, tensor in unet_weights(seed).items()}
 
 
-def text_encoder_weights(seed: int) -> dict[str, Tensor]:
+def text_encoder_weights(seed: int, encoder: Encoder) -> dict[str, Tensor]:
     import comfy.ops
     from comfy import sd1_clip
     from comfy.clip_model import CLIPTextModel
 
-    config = json.loads((Path(sd1_clip.__file__).parent / "sd1_clip_config.json").read_text())
+    config = json.loads((Path(sd1_clip.__file__).parent / encoder.config).read_text())
+    config["num_hidden_layers"] = encoder.layers or config["num_hidden_layers"]
     model = CLIPTextModel(config, torch.float32, "meta", comfy.ops.manual_cast)
-    shapes = {name: shape for name, shape in shapes_of(model).items() if not name.startswith("text_projection")}
+    projected = encoder.name != "clip_l"  # whose checkpoints have no projection
+    shapes = {n: shape for n, shape in shapes_of(model).items() if projected or not n.startswith("text_projection")}
     return random_weights(shapes, seed)
 
 
@@ -68,11 +121,11 @@ def vae_weights(seed: int) -> dict[str, Tensor]:
     return random_weights(shapes_of(TAESD()), seed)
 
 
-def checkpoint(seed: int) -> dict[str, Tensor]:
-    """A whole checkpoint in fp16, in SD1.5's key layout."""
+def checkpoint(seed: int, family: Family = SD15) -> dict[str, Tensor]:
+    """A whole checkpoint in fp16, in the key layout of its family."""
     parts = {
-        "model.diffusion_model.": unet_weights(seed),
-        "cond_stage_model.transformer.": text_encoder_weights(seed + 1),
+        "model.diffusion_model.": unet_weights(seed, family.unet),
+        **{encoder.prefix: text_encoder_weights(seed + 1, encoder) for encoder in family.encoders},
         "first_stage_model.": vae_weights(seed + 2),
     }
     return {prefix + name: tensor.half() for prefix, part in parts.items() for name, tensor in part.items()}
@@ -90,10 +143,10 @@ def gligen(seed: int) -> dict[str, Tensor]:
     return random_weights(names | position, seed)
 
 
-def controlnet(seed: int) -> dict[str, Tensor]:
+def controlnet(seed: int, family: Family = SD15) -> dict[str, Tensor]:
     from comfy.cldm.cldm import ControlNet
 
-    config = {key: value for key, value in UNET.items() if key not in ("transformer_depth_output",)}
+    config = {key: value for key, value in family.unet.items() if key not in ("transformer_depth_output",)}
     return random_weights(shapes_of(ControlNet(**config, hint_channels=3, device="meta")), seed)
 
 
@@ -121,15 +174,31 @@ def layout_overrides(pixels: int, steps: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_apart() -> None:
+def write_apart(*families: Family) -> None:
     """The same as :func:`write` for :data:`MODELS`, in a process of its own: ComfyUI's classes stay out of this one."""
     root = Path(__file__).resolve().parent.parent
     environment = os.environ | {"PYTHONPATH": os.environ["COMFYUI_PATH"]}
-    subprocess.run([sys.executable, "-m", "demo.random_models"], cwd=root, env=environment, check=True)
+    names = [family.checkpoint for family in families]
+    subprocess.run([sys.executable, "-m", "demo.random_models", *names], cwd=root, env=environment, check=True)
 
 
-def write(models: Path) -> None:
-    """Put every file that is not there yet into a models folder."""
+def load_small_text_encoders() -> None:
+    """Teach this process's ComfyUI the sizes of the text encoders in these files: it would build the real ones."""
+    import comfy.sd
+
+    load = comfy.sd.load_checkpoint_guess_config
+    encoders = {family.checkpoint: family.encoders for family in FAMILIES}
+
+    def load_small(path: str, *args: Any, **options: Any) -> Any:
+        small = [encoder for encoder in encoders.get(Path(path).name, ()) if encoder.layers]
+        sizes = {f"{encoder.name}_model_config": {"num_hidden_layers": encoder.layers} for encoder in small}
+        return load(path, *args, **{"te_model_options": sizes} | options)
+
+    comfy.sd.load_checkpoint_guess_config = load_small
+
+
+def write(models: Path, families: Sequence[Family] = ()) -> None:
+    """Put every file that is not there yet into a models folder; SD1.5's, and those of other ``families``."""
     makers = {
         models / "checkpoints" / CHECKPOINT: checkpoint,
         models / "gligen" / GLIGEN: gligen,
@@ -137,8 +206,12 @@ def write(models: Path) -> None:
         models / "loras" / LORA: lora,
         models / "diffusion_models" / UNET_FILE: other_unet,
     }
+    wanted = {path.name for path in makers} | {f for family in families for f in (family.checkpoint, family.controlnet)}
+    for family in (SD21, SDXL):
+        makers[models / "checkpoints" / family.checkpoint] = partial(checkpoint, family=family)
+        makers[models / "controlnet" / family.controlnet] = partial(controlnet, family=family)
     for seed, (path, make) in enumerate(makers.items()):
-        if not path.exists():
+        if path.name in wanted and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({name: tensor.contiguous() for name, tensor in make(10 * seed).items()}, f"{path}.part")
             Path(f"{path}.part").rename(path)
@@ -159,4 +232,4 @@ if __name__ == "__main__":
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True  # before anything asks which device there is
-    write(MODELS)
+    write(MODELS, [family for family in FAMILIES if family.checkpoint in sys.argv[1:]])

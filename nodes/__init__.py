@@ -2,7 +2,19 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import attention, conditioning, converters, demo, layout, planner, preview, sampling
+from . import (
+    attention,
+    conditioning,
+    converters,
+    demo,
+    guidance,
+    layout,
+    planner,
+    preview,
+    sampling,
+    separation,
+    training,
+)
 
 NODES: list[type[io.ComfyNode]] = [
     *layout.NODES,
@@ -10,8 +22,11 @@ NODES: list[type[io.ComfyNode]] = [
     *planner.NODES,
     *conditioning.NODES,
     *attention.NODES,
+    *guidance.NODES,
     *sampling.NODES,
     *preview.NODES,
+    *separation.NODES,
+    *training.NODES,
     *demo.NODES,
 ]
 

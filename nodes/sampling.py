@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
@@ -13,20 +14,14 @@ import torch
 from comfy_api.latest import io
 
 from ..realcompo_core.attention import Layers
-from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe
+from ..realcompo_core.balancer import BalancerSettings, Mode, Recipe, parse_weights
 from ..realcompo_core.trace import Trace as TraceValue
 from .attention import DOWNSAMPLE, LAYERS
+from .host.balance_preview import balance_preview
 from .host.guider import BranchInputs, RealCompoGuider
-from .types import CATEGORY, Balancer, Node, Trace
+from .types import CATEGORY, Balancer, Node, Trace, bounded
 
 DEFAULTS = BalancerSettings()
-
-
-def bounded(name: str) -> dict[str, float]:
-    """A setting's default and range, as the core has them, for a widget."""
-    default = getattr(DEFAULTS, name)
-    low, high = BalancerSettings.RANGES[name]
-    return {"default": default, "min": type(default)(low), "max": type(default)(high)}
 
 
 class RealCompoBalancer(Node):
@@ -54,42 +49,42 @@ class RealCompoBalancer(Node):
                 ),
                 io.Float.Input(
                     "text_weight",
-                    **bounded("text_weight"),
+                    **bounded(BalancerSettings, "text_weight"),
                     step=0.05,
                     tooltip="Mode fixed only: the text branch's share, 0 to 1. More looks better, less places better.",
                 ),
                 io.Float.Input(
                     "warmup",
-                    **bounded("warmup"),
+                    **bounded(BalancerSettings, "warmup"),
                     step=0.05,
                     tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. "
                     "More places better; 0 for stylised models.",
                 ),
                 io.Int.Input(
                     "every",
-                    **bounded("every"),
+                    **bounded(BalancerSettings, "every"),
                     tooltip="Mode dynamic only: balance at every n-th step. 2 is faster and follows less closely.",
                 ),
                 io.Float.Input(
                     "step_scale",
-                    **bounded("step_scale"),
+                    **bounded(BalancerSettings, "step_scale"),
                     step=0.1,
                     tooltip="Mode dynamic only: factor on the recipe's step. More follows attention more.",
                 ),
                 io.Float.Input(
                     "limit",
-                    **bounded("limit"),
+                    **bounded(BalancerSettings, "limit"),
                     step=0.5,
                     tooltip="Recipe balanced only: bound of the balance, in logits. 4 means at most 98% of one branch.",
                 ),
                 io.Float.Input(
                     "prior",
-                    **bounded("prior"),
+                    **bounded(BalancerSettings, "prior"),
                     step=0.5,
                     tooltip="Recipe balanced only: how strongly the start prefers the spatial branch inside boxes and "
                     "the text branch outside, in logits, at most the limit. 0 starts half and half.",
                 ),
-                io.Int.Input("downsample", **bounded("downsample"), tooltip=DOWNSAMPLE),
+                io.Int.Input("downsample", **bounded(BalancerSettings, "downsample"), tooltip=DOWNSAMPLE),
                 io.Combo.Input(
                     "layers", options=[x.value for x in Layers], default=DEFAULTS.layers.value, tooltip=LAYERS
                 ),
@@ -101,7 +96,7 @@ class RealCompoBalancer(Node):
                 io.Float.Input(
                     "lean",
                     optional=True,
-                    **bounded("lean"),
+                    **bounded(BalancerSettings, "lean"),
                     step=0.5,
                     tooltip="Recipe balanced only: moves the start towards the text branch everywhere, in logits; "
                     "below 0 towards the spatial branch.",
@@ -109,19 +104,42 @@ class RealCompoBalancer(Node):
                 io.Float.Input(
                     "release",
                     optional=True,
-                    **bounded("release"),
+                    **bounded(BalancerSettings, "release"),
                     step=1.0,
                     tooltip="Recipe balanced only: how far the text branch takes over in the course of a run, in "
                     "logits, where attention is in its region. More looks better, places less strictly.",
                 ),
+                io.String.Input(
+                    "object_weights",
+                    optional=True,
+                    tooltip="Mode dynamic only: how much each object of the layout counts, in its order: 2, 1, 0.5. "
+                    "Empty: all the same.",
+                ),
+                *loss_inputs(),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],
         )
 
     @classmethod
-    def run(cls, mode: str, recipe: str, layers: str, **numbers: Any) -> io.NodeOutput:
-        settings = BalancerSettings(recipe=Recipe(recipe), mode=Mode(mode), layers=Layers(layers), **numbers)
-        return io.NodeOutput(settings)
+    def run(cls, mode: str, recipe: str, layers: str, object_weights: str = "", **numbers: Any) -> io.NodeOutput:
+        weights = parse_weights(object_weights)
+        return io.NodeOutput(
+            BalancerSettings(Recipe(recipe), Mode(mode), layers=Layers(layers), object_weights=weights, **numbers)
+        )
+
+
+def loss_inputs() -> list[io.Input]:
+    """The weights of the losses that the balance follows."""
+    tooltips = {
+        "text_loss": "Mode dynamic only: how much the text branch's attention counts. 0: only the spatial branch's.",
+        "spatial_loss": "Mode dynamic only: how much the spatial branch's attention counts. 0: only the text branch's.",
+        "separate": "Mode dynamic only: how much it counts that no two objects share their attention. 0: not at all.",
+        "enhance": "Mode dynamic only: how much it counts that every object has attention somewhere. 0: not at all.",
+    }
+    return [
+        io.Float.Input(name, optional=True, **bounded(BalancerSettings, name), step=0.1, tooltip=tooltip)
+        for name, tooltip in tooltips.items()
+    ]
 
 
 def branch_inputs() -> list[io.Input]:
@@ -232,6 +250,13 @@ class RealCompoKSampler(Node):
                     tooltip="Share of noise that is put on the latent: below 1 the image's structure stays.",
                 ),
                 *optional_inputs(),
+                io.Boolean.Input(
+                    "show_balance",
+                    optional=True,
+                    default=False,
+                    tooltip="While sampling, show the balance beside the preview: blue where the text branch leads, "
+                    "orange where the spatial branch does. Needs previews switched on in ComfyUI.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(id="latent", display_name="latent", tooltip="The denoised latent."),
@@ -241,18 +266,21 @@ class RealCompoKSampler(Node):
 
     @classmethod
     def run(
-        cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float, **inputs: Any
-    ) -> io.NodeOutput:
+        cls, latent_image: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float,
+        show_balance: bool = False, **inputs: Any,
+    ) -> io.NodeOutput:  # fmt: skip
         trace = TraceValue()
         guider = make_guider(cls, trace, **inputs)
+        callback = balance_preview(guider.model_patcher, steps, trace) if show_balance else None
         with _untouched_rng(guider.model_patcher.load_device):
-            latent = _ksample(guider, latent_image, seed, steps, sampler_name, scheduler, denoise)
+            latent = _ksample(guider, latent_image, seed, steps, sampler_name, scheduler, denoise, callback)
         return io.NodeOutput(latent, trace)
 
 
 def _ksample(
-    guider: RealCompoGuider, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float
-) -> dict:
+    guider: RealCompoGuider, latent: dict, seed: int, steps: int, sampler_name: str, scheduler: str, denoise: float,
+    callback: Callable | None,
+) -> dict:  # fmt: skip
     """Step for step what the stock KSampler does, with our guider in place of the stock one."""
     patcher = guider.model_patcher
     ratios = {key: latent[key] for key in ("downscale_ratio_spacial", "downscale_ratio_temporal") if key in latent}
@@ -265,7 +293,7 @@ def _ksample(
         comfy.samplers.sampler_object(sampler_name),
         stock.sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(patcher, steps),
+        callback=callback or latent_preview.prepare_callback(patcher, steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )

@@ -14,12 +14,20 @@ Layout = io.Custom("REALCOMPO_LAYOUT")
 Balancer = io.Custom("REALCOMPO_BALANCER")
 Trace = io.Custom("REALCOMPO_TRACE")
 AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
+Concepts = io.Custom("SEPEN_CONCEPTS")
+LoraModel = io.Custom("LORA_MODEL")
 
 # Types of core (new ComfyUIs declare the first two) and of other packs. A list of boxes for each picture passes as
 # both of the first: that is how core nodes hand boxes on.
 BoundingBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES")
 BOX_TYPES = [io.Custom(name) for name in ("BOUNDING_BOX", "BOUNDING_BOXES", "BBOX", "SEGS")]
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
+
+
+def bounded(settings: type, name: str) -> dict[str, float]:
+    """A setting's default and range, as the core has them, for a widget."""
+    default, (low, high) = getattr(settings, name), settings.RANGES[name]
+    return {"default": default, "min": type(default)(low), "max": type(default)(high)}
 
 
 class Node(io.ComfyNode):

@@ -21,24 +21,28 @@ class Layers(str, Enum):
     UP = "up"
 
 
-def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[Sequence[int]]) -> Tensor:
-    """Attention of each object's tokens, the mean over its tokens and over heads (RealCompo eq. 6, A_kb).
+def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[int]) -> Tensor:
+    """Attention of some tokens, the mean over heads.
 
-    ``q`` [B, pixels, heads*d] and ``k`` [B, tokens, heads*d] as projected; ``tokens`` holds the
-    token positions of each object. Rows are softmaxed over all text tokens, in at least fp32.
-    Returns [B, objects, pixels], values 0..1.
+    ``q`` [B, pixels, heads*d] and ``k`` [B, text tokens, heads*d] as projected; ``tokens`` are T positions in the
+    text. Rows are softmaxed over all text tokens, in at least fp32. Returns [B, T, pixels], values 0..1.
     """
     q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
     q, k = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k))
     logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     normaliser = logits.logsumexp(dim=-1)
-    maps = [(logits[..., list(t)] - normaliser[..., None]).exp().mean(dim=(1, 3)) for t in tokens]
-    return torch.stack(maps, dim=1)
+    return (logits[..., list(tokens)] - normaliser[..., None]).exp().mean(dim=1).movedim(-1, 1)
 
 
 def pool(maps: Sequence[Tensor]) -> Tensor:
     """Mean over layers of equal-sized maps [B, objects, H, W]."""
     return torch.stack(list(maps)).mean(dim=0)
+
+
+def over_tokens(attention: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
+    """Each object's mean over its tokens: [B, T, h, w] of all objects' tokens, in their order -> [B, objects, h, w]."""
+    parts = attention.split([len(group) for group in tokens], dim=1)
+    return torch.stack([part.mean(dim=1) for part in parts], dim=1)
 
 
 def share_inside(attention: Tensor, regions: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import Layers
-from .errors import InputError
+from .errors import InputError, check_ranges
+
+MAXIMUM_WEIGHT = 1000
 
 
 class Mode(str, Enum):
@@ -90,18 +92,28 @@ class BalancerSettings:
     release: float = 25.0  # logits towards the text branch over a run, where attention is in its region, BALANCED only
     downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
     layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
+    object_weights: tuple[float, ...] = ()  # of the layout's objects in the loss; none: all 1
+    text_loss: float = 1.0  # weight of the text branch's loss
+    spatial_loss: float = 1.0  # weight of the spatial branch's loss
+    separate: float = 0.0  # weight of the separate loss (arXiv 2312.06712) beside the region loss
+    enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
 
     RANGES: ClassVar = {
         "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
         "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64),
+        "text_loss": (0, MAXIMUM_WEIGHT), "spatial_loss": (0, MAXIMUM_WEIGHT),
+        "separate": (0, MAXIMUM_WEIGHT), "enhance": (0, MAXIMUM_WEIGHT),
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name, (low, high) in self.RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
+        check_ranges(self)
+
+    def check_objects(self, entities: int) -> None:
+        """Raise :class:`InputError` unless a layout of this many entities has a weight for each."""
+        if len(self.object_weights) not in (0, entities):
+            fix = "Give one number for each object of the layout, in its order, or none."
+            raise InputError("object_weights", f"{entities} numbers", str(len(self.object_weights)), fix)
 
     @property
     def rules(self) -> Rules:
@@ -110,6 +122,18 @@ class BalancerSettings:
     def warmup_steps(self, steps: int) -> int:
         """Steps that the spatial branch does alone; blending modes only."""
         return round(self.warmup * steps) if self.mode in (Mode.DYNAMIC, Mode.FIXED) else 0
+
+
+def parse_weights(text: str) -> tuple[float, ...]:
+    """``"2, 1, 0.5"`` -> weights, none from an empty text. Raises :class:`InputError`."""
+    try:
+        weights = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        weights = (-1.0,)
+    if not all(0 <= weight <= MAXIMUM_WEIGHT for weight in weights):
+        fix = "Example: 2, 1, 0.5"
+        raise InputError("object_weights", f"numbers from 0 to {MAXIMUM_WEIGHT}", repr(text[:80]), fix)
+    return weights
 
 
 def blend(text: Tensor, spatial: Tensor, weight: Tensor) -> Tensor:
@@ -125,19 +149,16 @@ def next_latent(latent: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Ten
     return latent + (sigma_next - sigma) * (latent - denoised) / sigma
 
 
-def balance_gradient(
-    gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor, sigma: Tensor, sigma_next: Tensor
-) -> Tensor:
+def balance_gradient(gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
     """RealCompo eq. 7 in closed form: dL/dbalance [B, 1, H, W].
 
-    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the denoised
-    predictions that x' was blended from:
-    ``sum_c g_c * (sigma_next - sigma) * w_text * w_spatial * (eps_text - eps_spatial)_c``.
+    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the two branches' own next
+    latents (:func:`next_latent`) that x' was blended from:
+    ``sum_c g_c * w_text * w_spatial * (x'_text - x'_spatial)_c``. Their difference is the paper's
+    ``(sigma_next - sigma) * (eps_text - eps_spatial)``.
     """
     weight = balance.sigmoid()
-    eps_difference = (spatial - text) / sigma
-    slope = (sigma_next - sigma) * weight * (1 - weight)
-    return slope * (gradient * eps_difference).sum(dim=1, keepdim=True)
+    return weight * (1 - weight) * (gradient * (text - spatial)).sum(dim=1, keepdim=True)
 
 
 def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:

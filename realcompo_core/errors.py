@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 
 class InputError(ValueError):
@@ -20,6 +21,21 @@ class InputError(ValueError):
     def __str__(self) -> str:
         where = f"{self.node}, {self.field}" if self.node else self.field
         return f"{where}: expected {self.expected}, got {self.got}. {self.fix}"
+
+
+def check_ranges(settings: Any) -> None:
+    """Raise :class:`InputError` for a field of the settings that lies outside its entry (low, high) in ``RANGES``."""
+    for name, (low, high) in settings.RANGES.items():
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
+
+
+def check_losses(separate: float, enhance: float) -> None:
+    """Raise :class:`InputError` where the weights of both losses are 0: nothing would be minimised."""
+    if separate == enhance == 0:
+        fix = "Set one of the two weights above 0."
+        raise InputError("separate", "a separate or an enhance loss", "both weights 0", fix)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ PALETTE = ((0.90, 0.30, 0.30), (0.30, 0.60, 0.95), (0.35, 0.75, 0.40), (0.95, 0.
            (0.30, 0.80, 0.80), (0.95, 0.50, 0.75), (0.65, 0.60, 0.35), (0.95, 0.55, 0.20), (0.55, 0.85, 0.25),
            (0.45, 0.45, 0.75), (0.60, 0.35, 0.20))  # fmt: skip
 HEAT = ((0.05, 0.03, 0.15), (0.45, 0.10, 0.45), (0.90, 0.35, 0.20), (1.00, 0.95, 0.60))
+CROWDED = 8  # rows of attention that are read well one below the other
 BALANCE = (SPATIAL_COLOUR, (0.93, 0.93, 0.93), TEXT_COLOUR)
 
 
@@ -93,28 +94,40 @@ def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 1
 
 
 def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128, columns: int = 8) -> Tensor:
-    """Attention of one sample, a row per branch and object, its region drawn over it, and its share inside."""
-    steps = _spread([step for step in trace.steps if step.readings], columns)
-    if not steps:
+    """Attention of one sample, a row per branch and object, its region drawn over it, and its share inside.
+
+    The branches of many objects stand side by side, with fewer steps of each.
+    """
+    read = [step for step in trace.steps if step.readings]
+    if not read:
         return caption("No attention was read: the balance did not move in this mode.", 4 * tile)
-    names = list(dict.fromkeys(name for step in steps for name in step.readings))
-    rows = [row for name in names for row in _attention_rows(steps, name, caption, sample, tile)]
-    return stack([caption("Attention of each object; brighter is more. The outline is its region.", 4 * tile), *rows])
+    names = list(dict.fromkeys(name for step in read for name in step.readings))
+    objects = {name: sum(len(reading.phrases) for reading in read[-1].readings.get(name, ())) for name in names}
+    crowded = sum(objects.values()) > CROWDED
+    steps = _spread(read, max(1, columns // len(names)) if crowded else columns)
+    blocks = [stack(_attention_rows(steps, name, caption, sample, tile)) for name in names]
+    return stack([_attention_legend(caption, tile), *([beside(blocks)] if crowded else blocks)])
 
 
 def loss_curves(trace: Trace, caption: Caption, width: int = 640, height: int = 320) -> Tensor:
     """The attention loss of each branch over the steps: 0 is all attention inside the regions."""
-    losses = [{key: value for key, value in row.items() if math.isfinite(value)} for row in trace.losses()]
-    names = [name for name in dict.fromkeys(key for row in losses for key in row) if name != "step"]
-    top = max((row[name] for row in losses for name in names if name in row), default=1.0) or 1.0
     last = max(trace.total_steps - 1, 0)
+    return curves(trace.losses(), last, "Attention loss, sum over objects", caption, width, height)
+
+
+def curves(
+    rows: Sequence[Mapping[str, float]], last: int, title: str, caption: Caption, width: int = 640, height: int = 320
+) -> Tensor:
+    """Named values over the steps 0 to ``last``, a line for each name: rows of ``{"step": 3, "text": 0.5}``."""
+    finite = [{key: value for key, value in row.items() if math.isfinite(value)} for row in rows]
+    names = [name for name in dict.fromkeys(key for row in finite for key in row) if name != "step"]
+    top = max((row[name] for row in finite for name in names if name in row), default=1.0) or 1.0
     plot = _axes(height, width)
     inks = {name: _branch_ink(name, index) for index, name in enumerate(names)}
     for name, ink in inks.items():
-        points = [(row["step"] / max(last, 1), row[name] / top) for row in losses if name in row]
+        points = [(row["step"] / max(last, 1), row[name] / top) for row in finite if name in row]
         plot = paint(plot, polyline(points, height, width), ink)
-    title = f"Attention loss, sum over objects: 0 to {top:.2f}; steps 0 to {last}"
-    return stack([caption(title, width), _legend(inks, caption), plot])
+    return stack([caption(f"{title}: 0 to {top:.2f}; steps 0 to {last}", width), _legend(inks, caption), plot])
 
 
 def polyline(points: Sequence[tuple[float, float]], height: int, width: int, margin: int = 8) -> Tensor:
@@ -154,6 +167,12 @@ def _balance_legend(caption: Caption, tile: int) -> Tensor:
     return beside([caption("spatial branch", tile), ramp, caption("text branch", tile)])
 
 
+def _attention_legend(caption: Caption, tile: int) -> Tensor:
+    ramp = colour(torch.linspace(0, 1, tile).expand(14, -1), HEAT)
+    words = caption("Attention of each object; the outline is its region.", 3 * tile)
+    return stack([words, beside([caption("none", tile // 2), ramp, caption("most", tile // 2)])])
+
+
 def _attention_rows(steps: Sequence[Step], name: str, caption: Caption, sample: int, tile: int) -> list[Tensor]:
     """A row per object of each conditioning: objects are told apart by their place, not by their words."""
     tiles: dict[tuple[int, int], list[Tensor]] = {}
@@ -161,7 +180,8 @@ def _attention_rows(steps: Sequence[Step], name: str, caption: Caption, sample: 
     for step in steps:
         for number, reading in enumerate(step.readings.get(name, ())):
             for index, phrase in enumerate(reading.phrases):
-                titles[number, index] = f"{name}: {phrase}"
+                inside = 1 - float(reading.losses[sample, index])
+                titles[number, index] = f"{name}: {phrase}, {inside:.0%} inside at the end"
                 found = _attention_tile(step, reading, index, caption, sample, tile)
                 tiles.setdefault((number, index), []).append(found)
     return [stack([caption(titles[key], 3 * tile), beside(row)], gap=2) for key, row in tiles.items()]

@@ -83,8 +83,18 @@ class Trace:
             if step.readings
         ]
 
+    def compliance(self) -> list[dict[str, Any]]:
+        """Of each object and branch, the share of its attention inside its region when last read, mean over samples."""
+        last = {name: found for step in self.steps for name, found in step.readings.items()}
+        return [
+            {"branch": name, "object": phrase, "inside": 1 - float(reading.losses[:, index].mean())}
+            for name, found in last.items()
+            for reading in found
+            for index, phrase in enumerate(reading.phrases)
+        ]
+
     def summary(self) -> dict[str, Any]:
-        """The run in plain numbers, for JSON: settings, steps, evaluations and losses."""
+        """The run in plain numbers, for JSON: settings, steps, evaluations, losses and compliance."""
         settings = {} if self.settings is None else asdict(self.settings)
         return {
             "settings": {name: getattr(value, "value", value) for name, value in settings.items()},
@@ -92,4 +102,5 @@ class Trace:
             "warmup_steps": self.warmup_steps,
             "rows": dict(self.rows),
             "losses": self.losses(),
+            "compliance": self.compliance(),
         }

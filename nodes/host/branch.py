@@ -17,40 +17,56 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...realcompo_core.attention import Layers
-from ...realcompo_core.balancer import BalancerSettings
 from ...realcompo_core.errors import InputError, within
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
 from .capture import Capture, attention_blocks, choose_blocks, grounded, watch
-from .gradients import differentiable, differentiable_options, recomputed
-
-# Half precision loses the small gradients of the loss; a power of two is exact to undo.
-HALF_LOSS_SCALE = 2.0**12
-# What autograd says of an operation that it cannot go back through.
-NO_BACKWARD = ("does not require grad", "Inference tensor", "inplace operation", "derivative for")
+from .gradients import (
+    differentiable,
+    differentiable_options,
+    explaining_missing_backward,
+    loss_scale,
+    recomputed,
+)
+from .objective import Objective
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What one branch predicts at one latent: ``cond`` and ``uncond`` denoised [B, C, H, W].
 
-    ``uncond`` is zero where guidance (cfg 1) does not need it.
+    ``uncond`` is zero where guidance (cfg 1) does not need it. ``move`` leads from the latent that the branches share
+    to the one that this one predicted at.
     """
 
     cond: Tensor
     uncond: Tensor
+    move: Tensor
 
     def guided(self, cfg: float) -> Tensor:
         """Plain classifier-free guidance of the two."""
         return self.uncond + (self.cond - self.uncond) * cfg
 
+    def __sub__(self, offset: Tensor) -> Prediction:
+        """The same in coordinates whose origin is at ``offset``."""
+        return Prediction(self.cond - offset, self.uncond - offset, self.move)
+
 
 @dataclass(frozen=True)
 class Pull:
-    """What one branch's attention asks for: the loss gradient [B, C, H, W] and what was read."""
+    """What one branch's attention asks for: an objective's ``losses`` [B], its gradient [B, C, H, W], what was read."""
 
+    losses: Tensor
     gradient: Tensor
     readings: tuple[Reading, ...]
+
+    @classmethod
+    def none(cls, latent: Tensor) -> Pull:
+        """Where no attention is read."""
+        return cls(latent.new_zeros(latent.shape[0]), torch.zeros_like(latent), ())
+
+    def __add__(self, other: Pull) -> Pull:
+        return Pull(self.losses + other.losses, self.gradient + other.gradient, self.readings + other.readings)
 
 
 class Branch:
@@ -79,62 +95,48 @@ class Branch:
             for function in options.get("sampler_pre_cfg_function", []):
                 out = function(args | {"conds_out": out, "cond_scale": self.guider.cfg, "timestep": sigma})
         self._check(out, latent, sigma)
-        return Prediction(out[0], out[1])
+        return Prediction(out[0], out[1], latent.new_zeros(1, 1, 1, 1))
 
-    def pull(self, latent: Tensor, sigma: Tensor, settings: BalancerSettings, *, gradient: bool) -> Pull:
-        """RealCompo eq. 6 and its gradient at a latent, positive conditioning only, by early-exit passes."""
+    def pull(self, latent: Tensor, sigma: Tensor, objective: Objective, *, gradient: bool) -> Pull:
+        """An objective and its gradient at a latent, positive conditioning only, by early-exit passes."""
         size = tuple(latent.shape[-2:])
-        blocks = choose_blocks(attention_blocks(self.model), settings.downsample, settings.layers, size)
+        blocks = objective.blocks(attention_blocks(self.model), size)
         pulls = []
         for conds in _by_hooks(grounded(self.positive)):
             capture = Capture(watch(conds, size), blocks)
-            options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} attention")
+            options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} {objective.name}")
             options.pop("multigpu_clones", None)  # the host's other devices work without gradients
             with self._as_current_patcher():
                 if gradient:
-                    pulls.append(self._differentiate(capture, conds, latent, sigma, options, settings.checkpointing))
+                    pulls.append(self._differentiate(capture, objective, conds, latent, sigma, options))
                 else:
                     comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
-                    pulls.append(Pull(torch.zeros_like(latent), readings_of(capture)))
-        return Pull(
-            sum((p.gradient for p in pulls), torch.zeros_like(latent)), tuple(r for p in pulls for r in p.readings)
-        )
+                    pulls.append(_pull_of(capture, objective, latent))
+        return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
 
     def _differentiate(
-        self, capture: Capture, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict, checkpointing: bool
+        self, capture: Capture, objective: Objective, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict
     ) -> Pull:
         kept = [block.layer for block in capture.blocks]
-        recomputing = recomputed(self.model.diffusion_model, kept) if checkpointing else nullcontext()
-        with differentiable(self._modules()), recomputing, self._explaining_missing_backward():
+        recomputing = recomputed(self.model.diffusion_model, kept) if objective.checkpointing else nullcontext()
+        explained = explaining_missing_backward(f"{self.name} model", "set the mode to fixed")
+        with differentiable(self._modules()), recomputing, explained:
             leaf = latent.clone().requires_grad_()
             options = differentiable_options(options)
             comfy.samplers.calc_cond_batch(self.model, [conds], leaf, sigma.clone(), options)
-            maps = capture.pooled()
-            if not maps:  # none of these conditionings has a layout and is active at this sigma
-                return Pull(torch.zeros_like(latent), ())
-            loss = sum(region_loss(attention, objects.regions).sum() for objects, attention in maps)
-            computed = self.model.manual_cast_dtype or self.model.get_dtype()
-            scale = HALF_LOSS_SCALE if computed == torch.float16 else 1.0
-            (gradient,) = torch.autograd.grad(loss * scale, leaf)
-            return Pull(gradient / scale, readings_of(capture))
-
-    @contextmanager
-    def _explaining_missing_backward(self) -> Generator[None]:
-        """Say in the user's words when some patch of the model has no backward."""
-        try:
-            yield
-        except RuntimeError as error:
-            if type(error) is not RuntimeError or not any(part in str(error) for part in NO_BACKWARD):
-                raise
-            got = f"a patch or attention backend without one ({str(error).splitlines()[0]})"
-            fix = "Remove the patch, start ComfyUI with --use-pytorch-cross-attention, or set the mode to fixed."
-            raise InputError(f"{self.name} model", "a gradient through every patch", got, fix) from error
+            if not capture.maps:  # none of these conditionings is active at this sigma
+                return Pull.none(latent)
+            losses = objective.loss(capture)
+            scale = loss_scale(self.model)
+            (gradient,) = torch.autograd.grad(losses.sum() * scale, leaf)
+            return Pull(losses.detach(), gradient / scale, readings_of(capture))
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
         patchers = [self.guider.model_patcher, *self.guider.loaded_models]
         found = [getattr(patcher, "model", None) for patcher in patchers]
-        found += [getattr(control, "control_model", None) for control in _controls(self.positive)]
+        controls = _controls(self.positive)
+        found += [getattr(control, name, None) for control in controls for name in ("control_model", "t2i_model")]
         return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
 
     @contextmanager
@@ -185,6 +187,20 @@ def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Lay
     """Raise :class:`InputError`, before anything is loaded, for a model whose attention can't be read so."""
     with within(f"{name} model"):
         choose_blocks(attention_blocks(patcher.model), downsample, layers, latent=(1, 1))
+
+
+def check_layout(name: str, positive: list[dict]) -> None:
+    """Raise :class:`InputError` for conditionings, as options or as processed for a run, of which none has a layout."""
+    if not grounded(positive):
+        fix = "Connect the RealCompo Layout Conditioning node, or set the balancer's mode to fixed."
+        raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
+
+
+def _pull_of(capture: Capture, objective: Objective, latent: Tensor) -> Pull:
+    """What a pass without a gradient has read."""
+    if not capture.maps:
+        return Pull.none(latent)
+    return Pull(objective.loss(capture), torch.zeros_like(latent), readings_of(capture))
 
 
 def _by_hooks(conds: list[dict]) -> list[list[dict]]:

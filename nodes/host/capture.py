@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from torch import Tensor, nn
 
-from ...realcompo_core.attention import Layers, pool, token_probabilities
+from ...realcompo_core.attention import Layers, over_tokens, pool, token_probabilities
 from ...realcompo_core.errors import InputError
 from ...realcompo_core.grounding import Grounding, Objects
 
@@ -103,7 +103,7 @@ class Capture:
     """Collects attention of the objects of some conditionings while a model runs.
 
     ``watched`` maps the host's id of a conditioning to what is read of it. ``maps`` fills with lists
-    of [B, objects, h, w], one per block run.
+    of [B, T, h, w], one per block run, of the T tokens of all its objects, in their order.
     """
 
     def __init__(self, watched: Mapping[UUID, Watched], blocks: list[Block]) -> None:
@@ -121,13 +121,18 @@ class Capture:
         for uuid, side, q_rows, k_rows in rows:
             # The host lends a positive with an area, id and all, to the negative: side 0 is the positive.
             if side == 0 and uuid in self.watched:
-                found = token_probabilities(q_rows, k_rows, options["n_heads"], self.watched[uuid].objects.tokens)
+                tokens = [token for group in self.watched[uuid].objects.tokens for token in group]
+                found = token_probabilities(q_rows, k_rows, options["n_heads"], tokens)
                 repeats = k.shape[1] // self.watched[uuid].rows
                 self.maps.setdefault(uuid, []).append(repeats * found.unflatten(-1, (height, width)))
 
     def pooled(self) -> list[tuple[Objects, Tensor]]:
         """For each conditioning that ran: its objects, and their attention [B, objects, h, w]."""
-        return [(self.watched[uuid].objects, pool(maps)) for uuid, maps in self.maps.items()]
+        return [(objects, over_tokens(pool(maps), objects.tokens)) for objects, maps in self.layers()]
+
+    def layers(self) -> list[tuple[Objects, list[Tensor]]]:
+        """For each conditioning that ran: its objects, and a list of ``maps``."""
+        return [(self.watched[uuid].objects, maps) for uuid, maps in self.maps.items()]
 
     def install(self, model_options: dict, *, early_exit: bool) -> dict:
         """A copy of ``model_options`` whose chosen blocks report here; with ``early_exit`` the model
@@ -152,7 +157,7 @@ def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:
     if cond.get("area") is None:
         return objects
     height, width, y, x = cond["area"]
-    return Objects(objects.phrases, objects.tokens, objects.regions[:, y : y + height, x : x + width])
+    return replace(objects, regions=objects.regions[:, y : y + height, x : x + width])
 
 
 class AttentionPatch:

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from ...realcompo_core.errors import InputError
+
+# A gradient pass of one sample holds about six times what the host reckons for evaluating two
+# (SD1.5 at 512 pixels, early exit); more of the weights may have to wait elsewhere for it.
+GRADIENT_MEMORY = 6
+# Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
+HALF_LOSS_SCALE = 2.0**12
+# What autograd says of an operation that it cannot go back through.
+NO_BACKWARD = ("does not require grad", "Inference tensor", "inplace operation", "derivative for")
+
+
+def differentiable_patcher(patcher: ModelPatcher) -> ModelPatcher:
+    """The patcher, or its plain twin where a newer host pages weights in and out below autograd."""
+    return patcher.get_non_dynamic_delegate() if getattr(patcher, "is_dynamic", bool)() else patcher
+
+
+def reserve_gradient_memory(patcher: ModelPatcher) -> None:
+    """Let the host reckon with a gradient pass when it decides how much of this patcher's weights to load."""
+
+    def reckon(executor: Callable, of: ModelPatcher, noise_shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+        return executor(of, [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]], *args, **kwargs)
+
+    patcher.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, "realcompo_gradient")
+    patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "realcompo_gradient", reckon)
+
+
+def loss_scale(model: Any) -> float:
+    """What to multiply a loss with, so that its gradient through this model is not rounded to nothing."""
+    computed = model.manual_cast_dtype or model.get_dtype()
+    return HALF_LOSS_SCALE if computed == torch.float16 else 1.0
 
 
 @contextmanager
@@ -21,6 +54,19 @@ def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
             stack.enter_context(borrowed(module))
             stack.enter_context(differentiable_attention(module))
         yield
+
+
+@contextmanager
+def explaining_missing_backward(model: str, way_out: str) -> Generator[None]:
+    """Say in the user's words when some patch of the model has no backward."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError or not any(part in str(error) for part in NO_BACKWARD):
+            raise
+        got = f"a patch or attention backend without one ({str(error).splitlines()[0]})"
+        fix = f"Remove the patch, start ComfyUI with --use-pytorch-cross-attention, or {way_out}."
+        raise InputError(model, "a gradient through every patch", got, fix) from error
 
 
 @contextmanager

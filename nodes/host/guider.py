@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ...realcompo_core.balancer import BalancerSettings, Mode
 from ...realcompo_core.errors import InputError, naming
-from ...realcompo_core.grounding import Grounding
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Trace
-from .branch import Branch, HoldingSampler, check_patcher
+from .branch import Branch, HoldingSampler, check_layout, check_patcher
 from .capture import OPTION
+from .gradients import differentiable_patcher, reserve_gradient_memory
 from .isolation import give_own_hooks, may_share, own_copy
+from .latent_guidance import guidances_of, reporting, wrap_sampling
 from .run import Run
 
 ADDITIONAL = "realcompo_spatial"
 ONE_SIDED = (Mode.TEXT_ONLY, Mode.SPATIAL_ONLY)
-# A gradient pass of one sample holds about six times what the host reckons for evaluating two
-# (SD1.5 at 512 pixels, early exit); more of the weights may have to wait elsewhere for it.
-GRADIENT_MEMORY = 6
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class BranchInputs:
 class RealCompoGuider(CFGGuider):
     """Samples with a text branch and a spatial branch, and balances them.
 
-    Works with every sampler, since it answers one question: what is the denoised latent here?
+    Works with every sampler, since it answers one question: what is the denoised latent here? Models that are guided
+    (:class:`LatentGuidance`) move the latent that both share, each as far as its weight goes.
     Raises :class:`InputError`, naming ``node``, before anything is loaded, for branches that don't fit.
     """
 
@@ -50,9 +48,10 @@ class RealCompoGuider(CFGGuider):
     ) -> None:
         self.text, self.spatial, self.settings, self.trace, self.node = text, spatial, settings, trace, node
         self.primary = spatial if settings.mode is Mode.SPATIAL_ONLY else text
-        super().__init__(_differentiable_patcher(self.primary.patcher, settings).clone())
+        super().__init__(self._patcher(self.primary).clone())
+        wrap_sampling(self.model_patcher, self._sample_moved)
         if settings.mode is Mode.DYNAMIC:
-            self.model_patcher.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, ADDITIONAL, _with_gradient_memory)
+            reserve_gradient_memory(self.model_patcher)
         self.set_conds(self.primary.positive, self.primary.negative)
         self.set_cfg(cfg)
         self.run: Run | None = None
@@ -108,6 +107,15 @@ class RealCompoGuider(CFGGuider):
             patcher.model_patches_to(patcher.model_dtype())
         return super().inner_sample(*args, **kwargs)
 
+    def _sample_moved(
+        self, executor: Callable, guider: Any, sigmas: Tensor, extra_args: dict, callback: Callable | None,
+        noise: Tensor, latent_image: Tensor, mask: Tensor | None, *rest: Any,
+    ) -> Tensor:  # fmt: skip
+        """The sampler runs beside the latent that guided branches move, as in :class:`GuidedRun`."""
+        self.run.mask = 1.0 if mask is None else mask
+        told = reporting(callback, self.run)
+        return executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest) + self.run.offset
+
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:  # noqa: B006 (the host's signature)
         """The denoised latent [B, C, H, W] at ``x`` and sigma ``timestep`` [B]."""
         return self.run.denoised(x, timestep, model_options)
@@ -119,14 +127,18 @@ class RealCompoGuider(CFGGuider):
         return Run(*branches, self.settings, schedule, seed or 0, self.cfg, self.trace)
 
     def _spatial_guider(self) -> CFGGuider:
-        patcher = _differentiable_patcher(self.spatial.patcher, self.settings)
+        patcher = self._patcher(self.spatial)
         shared = patcher.is_clone(self.model_patcher)
         own = shared and not may_share(self.model_patcher, patcher, self._hooked())
         guider = CFGGuider(own_copy(patcher) if own else patcher.clone())
+        wrap_sampling(guider.model_patcher, None)  # its moves are shared with the text branch
         guider.set_conds(self.spatial.positive, self.spatial.negative)
         guider.set_cfg(self.cfg)
         give_own_hooks(guider.original_conds)
         return guider
+
+    def _patcher(self, branch: BranchInputs) -> ModelPatcher:
+        return differentiable_patcher(branch.patcher) if self.settings.mode is Mode.DYNAMIC else branch.patcher
 
     def _keep_loaded(self, holder: CFGGuider) -> None:
         """Let the text branch's one load call keep the spatial branch's models beside its own."""
@@ -146,13 +158,18 @@ class RealCompoGuider(CFGGuider):
         return found[0] if found else None
 
     def _check(self) -> None:
-        if self.settings.mode in ONE_SIDED:
-            return
-        _check_pair(self.text.patcher, self.spatial.patcher)
-        if self.settings.mode is Mode.DYNAMIC:
-            for name, branch in (("text", self.text), ("spatial", self.spatial)):
-                check_patcher(name, branch.patcher, self.settings.downsample, self.settings.layers)
-                _check_layout(name, branch.positive)
+        settings, branches = self.settings, {"text": self.text, "spatial": self.spatial}
+        if settings.mode in ONE_SIDED:
+            branches = {settings.mode.value: self.primary}
+        else:
+            _check_pair(self.text.patcher, self.spatial.patcher)
+        for name, branch in branches.items():
+            if settings.mode is Mode.DYNAMIC:
+                check_patcher(name, branch.patcher, settings.downsample, settings.layers)
+                for options in (options for _, options in branch.positive if OPTION in options):
+                    settings.check_objects(len(options[OPTION].layout.entities))
+            if settings.mode is Mode.DYNAMIC or guidances_of(branch.patcher):
+                check_layout(name, [options for _, options in branch.positive])
 
 
 def _schedule(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
@@ -161,19 +178,6 @@ def _schedule(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
         fix = "Use a scheduler's sigmas as they are, and sample each descent by itself."
         raise InputError("sigmas", "noise levels that descend", "some that ascend", fix)
     return Schedule(values, settings.warmup_steps(len(values) - 1), settings.every)
-
-
-def _differentiable_patcher(patcher: ModelPatcher, settings: BalancerSettings) -> ModelPatcher:
-    """The patcher, or its plain twin where a newer host pages weights in and out below autograd."""
-    paged = settings.mode is Mode.DYNAMIC and getattr(patcher, "is_dynamic", bool)()
-    return patcher.get_non_dynamic_delegate() if paged else patcher
-
-
-def _with_gradient_memory(
-    executor: Callable, patcher: ModelPatcher, noise_shape: Sequence[int], *args: Any, **kwargs: Any
-) -> Any:
-    """Ask the host for the memory of a gradient pass when it decides how much of the weights to load."""
-    return executor(patcher, [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]], *args, **kwargs)
 
 
 def _check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
@@ -192,9 +196,3 @@ def _check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
 
 def _bases(sampling: type) -> str:
     return "+".join(base.__name__ for base in sampling.__bases__)
-
-
-def _check_layout(name: str, positive: list) -> None:
-    if not any(isinstance(options.get(OPTION), Grounding) for _, options in positive):
-        fix = "Connect the RealCompo Layout Conditioning node, or set the balancer's mode to fixed."
-        raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import comfy.samplers
 import torch
@@ -15,6 +16,8 @@ from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Step, Trace
 from .branch import Branch, Prediction, Pull
 from .capture import OPTION, grounded
+from .latent_guidance import guided
+from .objective import composition
 
 
 class Run:
@@ -29,7 +32,10 @@ class Run:
     ) -> None:  # fmt: skip
         self.text, self.spatial, self.settings = text, spatial, settings
         self.schedule, self.seed, self.cfg, self.trace = schedule, seed, cfg, trace
+        self.objective = composition(settings)
         self.balancer: Balancer | None = None
+        self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
+        self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
         self.last_step = -1
         self.warned = False
 
@@ -43,49 +49,61 @@ class Run:
         step = self.schedule.step(float(sigma.max()))
         first_of_step = step > self.last_step
         self.primary.options = options
-        text, spatial = self._predict(step, latent, sigma)
+        shared = latent + self.offset
+        text, spatial = self._predict(step, shared, sigma)
         pulls: dict[str, Pull] = {}
         if self._blends() and self.balancer is None:
             self.balancer = self._start(latent)
         if first_of_step and self._balances(step):
-            pulls = self._rebalance(step, latent, sigma, text, spatial)
+            pulls = self._rebalance(step, shared, sigma, text, spatial)
         if first_of_step:
             self._record(step, sigma, pulls)
-        return self._guide(self._blended(step, text, spatial), latent, sigma)
+        blended = self._blended(step, text, spatial)
+        self.offset = self.offset + blended.move
+        return self._guide(blended - self.offset, latent, sigma)
 
     def _predict(self, step: int, latent: Tensor, sigma: Tensor) -> tuple[Prediction | None, Prediction | None]:
         """Both branches' predictions; None for one that this step does not need."""
         skips_text = self._warming_up(step) and not self._balances(step)
-        text = None if self.text is None or skips_text else self._predict_one(self.text, latent, sigma)
-        return text, None if self.spatial is None else self._predict_one(self.spatial, latent, sigma)
+        text = None if self.text is None or skips_text else self._predict_one(self.text, step, latent, sigma)
+        return text, None if self.spatial is None else self._predict_one(self.spatial, step, latent, sigma)
 
-    def _predict_one(self, branch: Branch, latent: Tensor, sigma: Tensor) -> Prediction:
-        return branch.predict(latent, sigma, uncond=self._needs_uncond())
+    def _predict_one(self, branch: Branch, step: int, latent: Tensor, sigma: Tensor) -> Prediction:
+        moved = latent
+        if step > self.last_step:
+            moved = guided(branch, latent, sigma, self.mask, step, self.schedule.steps)
+        prediction = branch.predict(moved, sigma, uncond=self._needs_uncond())
+        return prediction if moved is latent else replace(prediction, move=moved - latent)
 
     def _rebalance(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
     ) -> dict[str, Pull]:
         """RealCompo eq. 6-7: read attention at the provisional next latent, move the balance down its loss."""
         rules, balancer = self.settings.rules, self.balancer
-        text_denoised, spatial_denoised = (
-            p.cond if rules.conditional_only else p.guided(self.cfg) for p in (text, spatial)
-        )
         sigma_now = sigma.view(-1, 1, 1, 1)
         sigma_next = torch.full_like(sigma_now, self.schedule.sigmas[step + 1])
-        provisional = next_latent(
-            latent, blend(text_denoised, spatial_denoised, balancer.weight), sigma_now, sigma_next
-        )
-        scale, at = self._attention_at(sigma, sigma_next.flatten())
-        pulls = {
-            branch.name: branch.pull(
-                provisional * scale, at, self.settings, gradient=rules.text_gradient or branch is self.spatial
+        ahead = [
+            next_latent(
+                latent + p.move, p.cond if rules.conditional_only else p.guided(self.cfg), sigma_now, sigma_next
             )
+            for p in (text, spatial)
+        ]
+        provisional = blend(*ahead, balancer.weight)
+        scale, at = self._attention_at(sigma, sigma_next.flatten())
+        weights = self._loss_weights()
+        pulls = {
+            branch.name: branch.pull(provisional * scale, at, self.objective, gradient=weights[branch.name] > 0)
             for branch in (self.text, self.spatial)
-        }  # fmt: skip
-        gradient = scale * sum(pull.gradient for pull in pulls.values())
-        slope = balance_gradient(gradient, text_denoised, spatial_denoised, balancer.balance, sigma_now, sigma_next)
+        }
+        gradient = scale * sum(weights[name] * pull.gradient for name, pull in pulls.items())
+        slope = balance_gradient(gradient, *ahead, balancer.balance)
         self._warn(balancer.update(slope, step, self._cells(pulls), self._settled(pulls["text"]).to(slope)))
         return pulls
+
+    def _loss_weights(self) -> dict[str, float]:
+        """How much of the balance's gradient is each branch's."""
+        settings = self.settings
+        return {"text": settings.text_loss * settings.rules.text_gradient, "spatial": settings.spatial_loss}
 
     def _attention_at(self, sigma: Tensor, sigma_next: Tensor) -> tuple[Tensor | float, Tensor]:
         """The sigma at which attention is read, and the latent's scale there.
@@ -105,7 +123,11 @@ class Run:
         if spatial is None:
             return text
         weight = self.balancer.weight
-        return Prediction(blend(text.cond, spatial.cond, weight), blend(text.uncond, spatial.uncond, weight))
+        return Prediction(
+            blend(text.cond, spatial.cond, weight),
+            blend(text.uncond, spatial.uncond, weight),
+            blend(text.move, spatial.move, weight),
+        )
 
     def _guide(self, prediction: Prediction, latent: Tensor, sigma: Tensor) -> Tensor:
         primary = self.primary

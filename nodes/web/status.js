@@ -19,7 +19,7 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (!node.constructor.comfyClass?.startsWith("RealCompo")) return;
+    if (!/^(RealCompo|SepEn)/.test(node.constructor.comfyClass)) return;
     // At once for those that have something to say: Nodes 2.0 of some frontends miss widgets that come later.
     if (node.outputs?.some(({ type }) => type === "STRING")) add(node);
     const before = node.onExecuted;

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from realcompo_core.attention import pool, settled, share_inside, token_probabilities
+from realcompo_core.attention import over_tokens, pool, settled, share_inside, token_probabilities
 
-TOKENS = ((1,), (2, 5), (3, 4, 6))
+OBJECTS = ((1,), (2, 5), (3, 4, 6))
+TOKENS = [token for tokens in OBJECTS for token in tokens]
 
 
 def queries_and_keys(dtype: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -16,10 +17,10 @@ def queries_and_keys(dtype: torch.dtype = torch.float64, scale: float = 1.0) -> 
 
 
 def naive(q: Tensor, k: Tensor, heads: int) -> Tensor:
-    """One head at a time, softmax over all tokens, mean over heads, then over each object's tokens."""
+    """One head at a time, softmax over all text tokens, mean over heads."""
     pairs = zip(q.chunk(heads, dim=-1), k.chunk(heads, dim=-1), strict=True)
     maps = sum((a @ b.mT / a.shape[-1] ** 0.5).softmax(dim=-1) for a, b in pairs) / heads
-    return torch.stack([maps[..., list(tokens)].mean(dim=-1) for tokens in TOKENS], dim=1)
+    return maps[..., TOKENS].mT
 
 
 @pytest.mark.parametrize("heads", [1, 3, 8])
@@ -44,7 +45,7 @@ def test_large_logits_stay_finite() -> None:
 
 def test_each_token_by_itself_sums_to_one() -> None:
     q, k = queries_and_keys()
-    every = token_probabilities(q, k, 3, [(token,) for token in range(k.shape[1])])
+    every = token_probabilities(q, k, 3, range(k.shape[1]))
     torch.testing.assert_close(every.sum(dim=1), torch.ones(2, 12, dtype=torch.float64))
 
 
@@ -54,6 +55,11 @@ def test_the_gradient_reaches_the_queries() -> None:
     (found,) = torch.autograd.grad(token_probabilities(q, k, 3, TOKENS).square().sum(), q)
     (expected,) = torch.autograd.grad(naive(q, k, 3).square().sum(), q)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_an_object_is_the_mean_of_its_tokens() -> None:
+    attention = torch.arange(6.0).view(1, 6, 1, 1).expand(2, 6, 3, 4)
+    assert over_tokens(attention, OBJECTS)[1, :, 2, 3].tolist() == [0, 1.5, 4]
 
 
 def test_layers_are_pooled_by_their_mean() -> None:

@@ -18,6 +18,7 @@ from realcompo_core.balancer import (
     blend,
     next_latent,
     normalise,
+    parse_weights,
     smooth,
     start_balance,
 )
@@ -51,7 +52,12 @@ def advance(latent: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> T
 def pull(latent: Tensor, text: Tensor, spatial: Tensor, balance: Tensor, target: Tensor) -> Tensor:
     """dL/dbalance of the quadratic loss 0.5*|x' - target|^2."""
     gradient = advance(latent, text, spatial, balance) - target
-    return balance_gradient(gradient, text, spatial, balance, SIGMA, SIGMA_NEXT)
+    return gradient_at(latent, gradient, text, spatial, balance)
+
+
+def gradient_at(latent: Tensor, gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
+    ahead = [next_latent(latent, denoised, SIGMA, SIGMA_NEXT) for denoised in (text, spatial)]
+    return balance_gradient(gradient, *ahead, balance)
 
 
 # Blend
@@ -98,13 +104,13 @@ def test_the_closed_form_is_what_autograd_finds(loss: Callable[[Tensor], Tensor]
     (expected,) = torch.autograd.grad(loss(ahead), balance)
     leaf = ahead.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(leaf), leaf)
-    found = balance_gradient(gradient, text, spatial, balance.detach(), SIGMA, SIGMA_NEXT)
+    found = gradient_at(latent, gradient, text, spatial, balance.detach())
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-14)
 
 
 def test_equal_predictions_have_no_gradient() -> None:
     same = normal(0)
-    assert balance_gradient(normal(1), same, same, normal(2, channels=1), SIGMA, SIGMA_NEXT).eq(0).all()
+    assert balance_gradient(normal(1), same, same, normal(2, channels=1)).eq(0).all()
 
 
 @pytest.mark.parametrize("recipe", Recipe)
@@ -327,3 +333,24 @@ def test_both_ends_of_a_range_belong_to_it(name: str) -> None:
 )
 def test_only_blending_modes_warm_up(mode: Mode, expected: int) -> None:
     assert BalancerSettings(mode=mode, warmup=0.4).warmup_steps(50) == expected
+
+
+# Weights of objects
+
+
+@pytest.mark.parametrize(("text", "weights"), [("", ()), ("2, 1, 0.5", (2, 1, 0.5)), (" 3 0 ", (3, 0))])
+def test_object_weights_are_read(text: str, weights: tuple[float, ...]) -> None:
+    assert parse_weights(text) == weights
+
+
+@pytest.mark.parametrize("text", ["two", "1, -1", "nan", "1, 1e9"])
+def test_object_weights_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="object_weights: expected numbers from 0 to 1000"):
+        parse_weights(text)
+
+
+def test_every_object_needs_a_weight_or_none_does() -> None:
+    BalancerSettings().check_objects(3)
+    BalancerSettings(object_weights=(1.0, 2.0, 3.0)).check_objects(3)
+    with pytest.raises(InputError, match="expected 3 numbers, got 2"):
+        BalancerSettings(object_weights=(1.0, 2.0)).check_objects(3)

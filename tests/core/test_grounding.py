@@ -50,3 +50,11 @@ def test_regions_are_those_of_the_layout_at_that_size(size: tuple[int, int]) -> 
 def test_a_missing_phrase_is_an_input_error() -> None:
     with pytest.raises(InputError, match="phrase 'dog'"):
         Grounding.of(Layout((Entity("dog", LEFT),)), "a cat", whole_words)
+
+
+def test_objects_that_share_words_weigh_as_the_heaviest_of_them() -> None:
+    box = Box(0, 0, 0.5, 1)
+    layout = Layout((Entity("two corgis", box), Entity("a cat", box), Entity("two corgis", box)))
+    objects = Grounding(layout, ((1, 2), (5,), (1, 2))).objects(4, 4)
+    assert objects.members == ((0, 2), (1,))
+    assert objects.weights([1, 2, 3]).tolist() == [3, 2]

@@ -244,3 +244,32 @@ def test_a_summary_is_plain_json() -> None:
     assert summary["settings"]["recipe"] == "balanced" and summary["settings"]["layers"] == "all"
     assert summary["rows"] == {"text": 4} and len(summary["losses"]) == 2
     assert Trace().summary()["settings"] == {}
+
+
+def test_compliance_is_what_was_read_last() -> None:
+    trace = trace_of(2, 3)
+    losses = trace.steps[-1].readings["text"][0].losses
+    found = trace.compliance()
+    assert [(row["branch"], row["object"]) for row in found] == [
+        (name, f"object {index}") for name in ("text", "spatial") for index in range(2)
+    ]
+    assert found[1]["inside"] == pytest.approx(1 - float(losses[:, 1].mean()))
+    assert Trace().compliance() == []
+
+
+def test_many_objects_and_steps_fit_on_a_sheet() -> None:
+    """Twelve objects and fifty steps: every object of both branches is named, with its share at the end."""
+    said: list[str] = []
+
+    def hear(text: str, width: int) -> Tensor:
+        said.append(text)
+        return words(text, width)
+
+    trace = trace_of(12, 50)
+    for sheet in (attention_sheet(trace, hear), balance_sheet(trace, hear)):
+        check(sheet, most=2100)
+        assert sheet.shape[1] < 1500
+    titles = [text for text in said if "at the end" in text]
+    assert (
+        len(titles) == 24 and titles[0].startswith("text: object 0, ") and titles[-1].startswith("spatial: object 11, ")
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from demo.random_models import MODELS, write
+from demo.random_models import MODELS, SD21, SDXL, load_small_text_encoders, write
 from demo.server import prepare
 
 PACK = "ComfyUI-RealCompo"
@@ -39,7 +39,8 @@ class Host:
     def __init__(self, base: Path) -> None:
         prepare(base, PACK, MODELS)
         self.loop = boot(base)
-        write(MODELS)
+        write(MODELS, [SD21, SDXL])
+        load_small_text_encoders()
         import execution
 
         import nodes

@@ -31,7 +31,8 @@ def inspect(host: Host, scene: Scene, look: Callable[[Any, Tensor, Tensor, dict]
     host.forget()
     guider = scene.add(
         "RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
-        spatial_positive=scene.spatial, cfg=7.5, balancer=scene.balancer(**settings),
+        spatial_positive=scene.spatial, cfg=7.5, spatial_model=scene.spatial_model,
+        balancer=scene.balancer(**settings),
     )  # fmt: skip
     sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=4, denoise=1.0)[0]
     noise = scene.add("RandomNoise", noise_seed=7)[0]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from comfy_host import Host
+from controls import add_controlnet
 from probe import inspect, relative
 from scenes import LORA, UNET_FILE, Scene
-from test_sampling import add_controlnet
 from torch import Tensor
 
 SIZE = {"width": 64, "height": 64}
@@ -151,7 +151,7 @@ def test_an_occupant_takes_part_in_the_gradient_pass(fresh: Host) -> None:
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[int, float]:
         before = occupant.calls
-        pull = run.spatial.pull(latent, sigma, run.settings, gradient=True)
+        pull = run.spatial.pull(latent, sigma, run.objective, gradient=True)
         return occupant.calls - before, float(pull.gradient.abs().max())
 
     calls, largest = inspect(fresh, scene, look)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import torch
 from comfy_host import Host
+from controls import CONTROLS, Control
 from probe import inspect, relative
 from scenes import Scene
-from test_sampling import add_controlnet
 from torch import Tensor
 
 SIZE = {"width": 128, "height": 128}
@@ -61,9 +62,10 @@ def test_the_balance_gradient_is_the_finite_difference(host: Host) -> None:
     assert relative(slope, difference) < 2e-2
 
 
-def test_gradients_flow_through_a_controlnet(host: Host) -> None:
+@pytest.mark.parametrize("kind", CONTROLS.values(), ids=CONTROLS)
+def test_gradients_flow_through_a_controlnet(host: Host, kind: Control) -> None:
     scene = Scene(**SIZE, gligen=False)
-    add_controlnet(scene)
+    kind(host, scene)
     assert pull_agrees_with_finite_difference(host, scene)
 
 
@@ -74,31 +76,31 @@ def test_gradients_flow_through_gligen(host: Host) -> None:
 def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
         def loss(at: Tensor) -> float:
-            pull = run.spatial.pull(at, sigma, run.settings, gradient=False)
+            pull = run.spatial.pull(at, sigma, run.objective, gradient=False)
             return total_loss({"spatial": pull})
 
-        gradient = run.spatial.pull(latent, sigma, run.settings, gradient=True).gradient
+        gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
         direction = gradient / gradient.norm()
         step = 0.02 * latent.norm()
         difference = (loss(latent + step * direction) - loss(latent - step * direction)) / (2 * step)
         return float((gradient * direction).sum()), float(difference)
 
     slope, difference = inspect(host, scene, look)
-    return slope > 0 and relative(slope, difference) < 2e-2
+    return slope > 0 and relative(slope, difference) < 1e-2
 
 
 def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
         from dataclasses import replace
 
-        recomputing = replace(run.settings, checkpointing=True)
-        early = run.text.pull(latent, sigma, run.settings, gradient=True).gradient
+        recomputing = replace(run.objective, checkpointing=True)
+        early = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
         recomputed = run.text.pull(latent, sigma, recomputing, gradient=True).gradient
         branch = host.pack("nodes.host.branch")
         install = branch.Capture.install
         branch.Capture.install = lambda self, options, early_exit: install(self, options, early_exit=False)
         try:
-            whole = run.text.pull(latent, sigma, run.settings, gradient=True).gradient
+            whole = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
         finally:
             branch.Capture.install = install
         return [early, recomputed, whole]
@@ -122,6 +124,6 @@ def test_gradients_need_no_differentiable_backend(host: Host) -> None:
     assert attention.optimized_attention is attention.attention_sub_quad
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
-        return run.spatial.pull(latent, sigma, run.settings, gradient=True).gradient
+        return run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
 
     assert inspect(host, Scene(**SIZE), look).abs().max() > 0

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from comfy_host import Host
-from scenes import CONTROLNET, Scene
+from controls import CONTROLS, Control
+from scenes import Scene
 
 CASES = {
     "img2img": {"denoise": 0.6, "steps": 4},
@@ -68,9 +69,10 @@ def test_one_sided_weights_are_stock_when_inpainting(host: Host) -> None:
     assert_limits(host, scene, sampler_name="ddim")
 
 
-def test_one_sided_weights_are_stock_with_a_controlnet(host: Host) -> None:
+@pytest.mark.parametrize("kind", CONTROLS.values(), ids=CONTROLS)
+def test_one_sided_weights_are_stock_with_a_controlnet(host: Host, kind: Control) -> None:
     scene = Scene(width=64, height=64, gligen=False)
-    add_controlnet(scene)
+    kind(host, scene)
     assert_limits(host, scene)
 
 
@@ -114,17 +116,24 @@ def test_the_global_random_state_is_not_touched(fresh: Host) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_balanced_batch_is_its_images_one_by_one(host: Host) -> None:
-    """Each sample has its own balance; to float tolerance, since batches are computed in other order."""
-    batch = Scene(width=64, height=64, batch=2)
-    ours = batch.realcompo({"recipe": "paper"})
-    both = host.run(batch, latent=ours[0], trace=ours[1])
-    for index in (0, 1):
-        single = Scene(width=64, height=64, batch=2)
-        latent = single.add("LatentFromBatch", samples=single.latent, batch_index=index, length=1)[0]
-        one = single.realcompo({"recipe": "paper"}, latent_image=latent)
-        out = host.run(single, latent=one[0], trace=one[1])
-        assert torch.allclose(both["latent"]["samples"][index], out["latent"]["samples"][0], rtol=1e-3, atol=1e-2)
+@pytest.mark.parametrize("recipe", ["balanced", "paper"])
+def test_a_balanced_batch_is_its_images_one_by_one(host: Host, recipe: str) -> None:
+    """Each sample has its own balance and its own moves; to float tolerance: batches are computed in other order."""
+    scene = Scene(width=64, height=64, batch=4)
+    guided = scene.add("RealCompoLayoutGuidance", model=scene.model, scale=30.0, threshold=0.0, iterations=1, start=0.0,
+                       end=0.4)[0]  # fmt: skip
+    ours = {"settings": {"recipe": recipe, "release": 4.0}, "spatial_model": guided}
+    runs = {"batch": scene.realcompo(**ours)}
+    for index in range(4):
+        latent = scene.add("LatentFromBatch", samples=scene.latent, batch_index=index, length=1)[0]
+        runs[str(index)] = scene.realcompo(**ours, latent_image=latent)
+    wanted = {name: run[0] for name, run in runs.items()} | {f"trace {name}": run[1] for name, run in runs.items()}
+    out = host.run(scene, **wanted)
+    for index in range(4):
+        together, alone = out["batch"]["samples"][index], out[str(index)]["samples"][0]
+        assert torch.allclose(together, alone, rtol=1e-3, atol=1e-2)
+        weights = [out[f"trace {name}"].steps[-1].weight for name in ("batch", str(index))]
+        assert torch.allclose(weights[0][index], weights[1][0], atol=1e-3)
 
 
 def test_progress_and_steps_are_reported(fresh: Host) -> None:
@@ -134,17 +143,6 @@ def test_progress_and_steps_are_reported(fresh: Host) -> None:
     assert [step.index for step in trace.steps] == [0, 1, 2, 3, 4]
     assert [step.weight is None for step in trace.steps] == [True, True, False, False, False]
     assert [bool(step.readings) for step in trace.steps] == [False, False, True, True, False]
-
-
-def add_controlnet(scene: Scene) -> None:
-    """A ControlNet on the spatial conditioning."""
-    image = scene.add("EmptyImage", width=64, height=64, batch_size=1, color=0x808080)[0]
-    net = scene.add("ControlNetLoader", control_net_name=CONTROLNET)[0]
-    applied = scene.add(
-        "ControlNetApplyAdvanced", positive=scene.spatial, negative=scene.negative, control_net=net, image=image,
-        strength=1.0, start_percent=0.0, end_percent=1.0,
-    )  # fmt: skip
-    scene.spatial = applied[0]
 
 
 def guided(scene: Scene) -> tuple[list, list]:

@@ -1,0 +1,62 @@
+"""What the sampler shows while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from comfy_host import Host
+from scenes import Scene
+
+
+@pytest.fixture
+def previews(host: Host) -> Iterator[list[Any]]:
+    """The images that ComfyUI would send to the browser, with its fast previews switched on."""
+    import comfy.cli_args
+    import comfy.utils
+    from comfy.cli_args import LatentPreviewMethod
+
+    shown: list[Any] = []
+
+    def hook(value: int, total: int, preview: Any, **_: Any) -> None:
+        shown.append(preview and preview[1].copy())
+
+    before = comfy.cli_args.args.preview_method
+    comfy.cli_args.args.preview_method = LatentPreviewMethod.Latent2RGB
+    comfy.utils.set_progress_bar_global_hook(hook)
+    yield shown
+    comfy.cli_args.args.preview_method = before
+    comfy.utils.set_progress_bar_global_hook(None)
+
+
+def run(host: Host, **inputs: Any) -> None:
+    host.forget()
+    scene = Scene(width=64, height=128, gligen=False)
+    settings = {"mode": "fixed", "text_weight": 1.0, "warmup": 0.34}
+    host.run(scene, latent=scene.realcompo(settings, steps=3, **inputs)[0])
+
+
+def test_the_balance_stands_beside_the_preview(host: Host, previews: list[Any]) -> None:
+    """Orange while the spatial branch warms up, blue where the text branch has all the weight."""
+    run(host)
+    plain = list(previews)
+    previews.clear()
+    run(host, show_balance=True)
+    assert len(plain) == len(previews) == 3
+    for alone, together in zip(plain, previews, strict=True):
+        width, height = alone.size
+        assert together.size == (2 * width, height)
+        assert together.crop((0, 0, width, height)).tobytes() == alone.tobytes()
+    colours = [image.getpixel((image.width - 1, image.height // 2)) for image in previews]
+    assert colours[0][0] > 200 > colours[0][2] and colours[1][2] > 200 > colours[1][0]
+    assert colours[1] == colours[2]
+
+
+def test_without_previews_only_the_progress_is_told(host: Host, previews: list[Any]) -> None:
+    import comfy.cli_args
+    from comfy.cli_args import LatentPreviewMethod
+
+    comfy.cli_args.args.preview_method = LatentPreviewMethod.NoPreviews
+    run(host, show_balance=True)
+    assert previews == [None] * 3
