@@ -192,7 +192,7 @@ def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Lay
 def check_layout(name: str, positive: list[dict]) -> None:
     """Raise :class:`InputError` for conditionings, as options or as processed for a run, of which none has a layout."""
     if not grounded(positive):
-        fix = "Connect the RealCompo Layout Conditioning node, or set the balancer's mode to fixed."
+        fix = "Connect the RealCompo Layout Conditioning node, or sample without guidance and in the mode fixed."
         raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
 
 

@@ -44,7 +44,7 @@ def chained(host: Host, scene: Scene) -> None:
 
 def on_both(host: Host, scene: Scene) -> None:
     add_controlnet(scene)
-    add_controlnet(scene, branch="text", strength=-0.7)
+    add_controlnet(scene, branch="text", strength=0.4)
 
 
 def adapter(host: Host, scene: Scene) -> None:
