@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,9 +70,12 @@ def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
     """The command in a process of its own, which ends with the test, and so do the files that it leaves when killed."""
     command = [sys.executable, "-m", "benchmarks.compbench", *given]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background are born deaf to it
     with (
         TemporaryDirectory(ignore_cleanup_errors=True) as short,  # Ray's sockets bear no long path
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": short}, **pipes) as process,
+        subprocess.Popen(  # noqa: PLW1509 (a signal, no thread)
+            command, cwd=ROOT, env=os.environ | {"TMPDIR": short}, preexec_fn=heed, **pipes
+        ) as process,
     ):
         try:
             yield process
