@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import attention, conditioning, converters, demo, guidance, layout, planner, preview, sampling
+from . import attention, conditioning, converters, demo, guidance, layout, planner, preview, sampling, training
 
 NODES: list[type[io.ComfyNode]] = [
     *layout.NODES,
@@ -13,6 +13,7 @@ NODES: list[type[io.ComfyNode]] = [
     *guidance.NODES,
     *sampling.NODES,
     *preview.NODES,
+    *training.NODES,
     *demo.NODES,
 ]
 

@@ -8,13 +8,12 @@ from typing import Any
 import node_helpers
 from comfy_api.latest import io, ui
 
-from ..realcompo_core.errors import InputError
 from ..realcompo_core.grounding import Grounding
 from ..realcompo_core.layout import Layout as LayoutValue
 from ..realcompo_core.tokens import Word, describe, words_of
 from .host.capture import OPTION
 from .host.gligen import gligen_option
-from .host.tokenizer import tokenizer_of
+from .host.tokenizer import check_clip, tokenizer_of
 from .types import CATEGORY, Layout, Node
 
 
@@ -60,9 +59,7 @@ class RealCompoLayoutConditioning(Node):
 
     @classmethod
     def run(cls, clip: Any, text: str, layout: LayoutValue, gligen: Any = None) -> io.NodeOutput:
-        if clip is None:
-            fix = "Use a checkpoint that contains a text encoder, or a CLIP loader."
-            raise InputError("clip", "a text encoder", "none", fix)
+        check_clip(clip)
         grounding = Grounding.of(layout, text, tokenizer_of(clip))
         conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
         spatial = {OPTION: grounding}

@@ -14,6 +14,8 @@ Layout = io.Custom("REALCOMPO_LAYOUT")
 Balancer = io.Custom("REALCOMPO_BALANCER")
 Trace = io.Custom("REALCOMPO_TRACE")
 AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
+Concepts = io.Custom("SEPEN_CONCEPTS")
+LoraModel = io.Custom("LORA_MODEL")
 
 # Types of core (new ComfyUIs declare the first two) and of other packs. A list of boxes for each picture passes as
 # both of the first: that is how core nodes hand boxes on.

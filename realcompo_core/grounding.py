@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .layout import Layout
+from .errors import InputError
+from .layout import Box, Entity, Layout
 from .tokens import Tokenizer, locate
 
 
@@ -40,6 +41,18 @@ class Grounding:
     def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
         """Find every phrase in the prompt; raises :class:`~.errors.InputError` where one is missing."""
         return cls(layout, locate(layout, prompt, tokenizer))
+
+    @classmethod
+    def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
+        """Objects that may stand anywhere, for losses on attention alone.
+
+        Raises :class:`~.errors.InputError` where a phrase is missing or two objects share a word of the prompt.
+        """
+        found = cls.of(Layout(tuple(Entity(phrase, Box(0, 0, 1, 1)) for phrase in phrases)), prompt, tokenizer)
+        if len({position for tokens in found.tokens for position in tokens}) < sum(map(len, found.tokens)):
+            fix = "Name each object by words of the prompt that no other has."
+            raise InputError("objects", "words of its own for each object", f"{list(phrases)} in {prompt!r}", fix)
+        return found
 
     def objects(self, height: int, width: int) -> Objects:
         """Regions on a grid of cells. Entities with the same tokens ("two corgis") share one region,

@@ -111,17 +111,23 @@ def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int =
 
 def loss_curves(trace: Trace, caption: Caption, width: int = 640, height: int = 320) -> Tensor:
     """The attention loss of each branch over the steps: 0 is all attention inside the regions."""
-    losses = [{key: value for key, value in row.items() if math.isfinite(value)} for row in trace.losses()]
-    names = [name for name in dict.fromkeys(key for row in losses for key in row) if name != "step"]
-    top = max((row[name] for row in losses for name in names if name in row), default=1.0) or 1.0
     last = max(trace.total_steps - 1, 0)
+    return curves(trace.losses(), last, "Attention loss, sum over objects", caption, width, height)
+
+
+def curves(
+    rows: Sequence[Mapping[str, float]], last: int, title: str, caption: Caption, width: int = 640, height: int = 320
+) -> Tensor:
+    """Named values over the steps 0 to ``last``, a line for each name: rows of ``{"step": 3, "text": 0.5}``."""
+    finite = [{key: value for key, value in row.items() if math.isfinite(value)} for row in rows]
+    names = [name for name in dict.fromkeys(key for row in finite for key in row) if name != "step"]
+    top = max((row[name] for row in finite for name in names if name in row), default=1.0) or 1.0
     plot = _axes(height, width)
     inks = {name: _branch_ink(name, index) for index, name in enumerate(names)}
     for name, ink in inks.items():
-        points = [(row["step"] / max(last, 1), row[name] / top) for row in losses if name in row]
+        points = [(row["step"] / max(last, 1), row[name] / top) for row in finite if name in row]
         plot = paint(plot, polyline(points, height, width), ink)
-    title = f"Attention loss, sum over objects: 0 to {top:.2f}; steps 0 to {last}"
-    return stack([caption(title, width), _legend(inks, caption), plot])
+    return stack([caption(f"{title}: 0 to {top:.2f}; steps 0 to {last}", width), _legend(inks, caption), plot])
 
 
 def polyline(points: Sequence[tuple[float, float]], height: int, width: int, margin: int = 8) -> Tensor:

@@ -14,6 +14,13 @@ EMBEDDING = "embedding:"
 CLIP_ENCODERS = frozenset("lgh")  # ViT-L (SD1), bigG (SDXL) and ViT-H (SD2)
 
 
+def check_clip(clip: Any) -> None:
+    """Raise :class:`InputError` where a checkpoint brought no text encoder."""
+    if clip is None:
+        fix = "Use a checkpoint that contains a text encoder, or a CLIP loader."
+        raise InputError("clip", "a text encoder", "none", fix)
+
+
 def tokenizer_of(clip: Any) -> Tokenizer:
     """Text -> pieces with their rows in the conditioning that this CLIP encodes from the text.
 
