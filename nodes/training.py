@@ -12,7 +12,6 @@ from comfy_api.latest import io, ui
 from ..realcompo_core import render
 from ..realcompo_core.attention import Layers
 from ..realcompo_core.concepts import TEMPLATES, ConceptList, Curriculum, Example, OnePrompt, lines, listed
-from ..realcompo_core.errors import within
 from ..realcompo_core.finetuning import FinetuningSettings, History, line
 from ..realcompo_core.grounding import Grounding
 from ..realcompo_core.losses import Overlap
