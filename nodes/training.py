@@ -60,7 +60,7 @@ class SepEnConcepts(Node):
                 io.String.Input(
                     "templates",
                     multiline=True,
-                    default="\n".join(TEMPLATES[:3]),
+                    default="\n".join(TEMPLATES),
                     tooltip="One a line. The letters a, b, c in curly brackets stand for objects, x, y, z for their "
                     "attributes.",
                 ),

@@ -16,7 +16,6 @@ TEMPLATES = (
     "a photo of a {a} and a {b}",
     "a photo of a {a} with a {b}",
     "a photo of a {a}, a {b} and a {c}",
-    "a photo of a {x} {a} and a {y} {b}",
 )
 SINGLE = "a photo of a {a}"
 MAXIMUM_CONCEPTS = 10_000
