@@ -53,11 +53,6 @@ class SepEnConcepts(Node):
                     "concepts", multiline=True, default="", tooltip="Objects, one a line or between commas: polar bear."
                 ),
                 io.String.Input(
-                    "file",
-                    default="",
-                    tooltip="A text file in ComfyUI's input folder with more of them. Left empty, none.",
-                ),
-                io.String.Input(
                     "templates",
                     multiline=True,
                     default="\n".join(TEMPLATES),
@@ -70,6 +65,11 @@ class SepEnConcepts(Node):
                     default="",
                     tooltip="For templates with attributes, one a line or between commas: red, wooden.",
                 ),
+                io.String.Input(
+                    "file",
+                    optional=True,
+                    tooltip="A text file in ComfyUI's input folder with more concepts. Left empty, none.",
+                ),
             ],
             outputs=[
                 Concepts.Output(id="concept_list", display_name="concepts", tooltip="For SepEn Train."),
@@ -78,7 +78,7 @@ class SepEnConcepts(Node):
         )
 
     @classmethod
-    def run(cls, concepts: str, file: str, templates: str, attributes: str) -> io.NodeOutput:
+    def run(cls, concepts: str, templates: str, attributes: str, file: str = "") -> io.NodeOutput:
         text = concepts + "\n" + (read_text("file", file.strip()) if file.strip() else "")
         found = ConceptList(listed(text), listed(attributes), lines(templates))
         shown = "\n".join(found.example(Random(number)).prompt for number in range(SAMPLES))

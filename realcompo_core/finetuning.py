@@ -75,7 +75,7 @@ class History:
         self.steps.append({"step": step, **losses})
 
     def latest(self) -> str:
-        """The last step's losses in one line: ``separate 0.0412, enhance 0.7310``."""
+        """The last step's losses in one line: ``separate 0.0412, enhance 0.731``."""
         return line({name: value for name, value in self.steps[-1].items() if name != "step"})
 
     def means(self, part: float) -> dict[str, float]:
@@ -87,4 +87,4 @@ class History:
 
 def line(losses: Mapping[str, float]) -> str:
     """Losses in one line."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+    return ", ".join(f"{name} {value:.4g}" for name, value in losses.items())

@@ -10,7 +10,7 @@ app.registerExtension({
   name: "RealCompo.Status",
 
   nodeCreated(node) {
-    if (!node.constructor.comfyClass?.startsWith("RealCompo")) return;
+    if (!/^(RealCompo|SepEn)/.test(node.constructor.comfyClass)) return;
     const before = node.onExecuted;
     node.onExecuted = function (output) {
       before?.apply(this, arguments);

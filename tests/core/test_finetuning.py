@@ -41,4 +41,4 @@ def test_history_averages_its_start_and_its_end() -> None:
     for step in range(20):
         history.add(step, {"total": float(step)})
     assert (history.means(0.1), history.means(-0.1)) == ({"total": 0.5}, {"total": 18.5})
-    assert history.latest() == "total 19.0000"
+    assert history.latest() == "total 19"

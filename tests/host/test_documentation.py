@@ -39,7 +39,7 @@ def texts(host: Host) -> dict[str, Any]:
 
 
 def test_names(schemas: Schemas) -> None:
-    assert [key for key in schemas if not re.fullmatch(r"RealCompo([A-Z][A-Za-z]+)+", key)] == []
+    assert [key for key in schemas if not re.fullmatch(r"(RealCompo|SepEn)([A-Z][A-Za-z]+)+", key)] == []
     plain = r"[A-Za-z]+( [A-Za-z]+)+"
     assert [key for key, schema in schemas.items() if not re.fullmatch(plain, schema.display_name or "")] == []
 

@@ -52,6 +52,17 @@ PROMPTS = {
     "hyphens": ("a black-and-white cat", ["black-and-white cat"], ["black - and - white cat"]),
     "apostrophes": ("the king's crown", ["the king's crown"], ["king 's crown"]),
     "upper case": ("A RED Cube", ["a red cube"], ["red cube"]),
+    "several words": (
+        "a polar bear with a hot air balloon",
+        ["hot air balloon", "polar bear"],
+        ["hot air balloon", "polar bear"],
+    ),
+    "repeated words": ("a red car and a red bench", ["red bench", "red car"], ["red bench", "red car"]),
+    "and, with": (
+        "a bed and breakfast with a rock and roll sign and a man with a hat",
+        ["bed and breakfast", "rock and roll sign", "man with a hat"],
+        ["bed and breakfast", "rock and roll sign", "man with a hat"],
+    ),
     "other scripts": ("a café crème", ["café crème"], ["cafÃ© crÃ¨me"]),
 }
 
