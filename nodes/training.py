@@ -22,18 +22,12 @@ from .host.progress import Progress
 from .host.tokenizer import check_clip, tokenizer_of
 from .host.trainer import Trainer
 from .preview import caption
-from .types import CATEGORY, Concepts, LoraModel, Node
+from .types import CATEGORY, Concepts, LoraModel, Node, bounded
 
 DEFAULTS = FinetuningSettings()
 DTYPES = {"model": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 SAMPLES = 6  # prompts that SepEn Concepts shows
 FIRST = LAST = 0.1  # shares of a run that its report compares
-
-
-def bounded(name: str) -> dict[str, float]:
-    """A setting's default and range, as the core has them, for a widget."""
-    low, high = FinetuningSettings.RANGES[name]
-    return {"default": getattr(DEFAULTS, name), "min": low, "max": high}
 
 
 class SepEnConcepts(Node):
@@ -160,17 +154,17 @@ def optimizer_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "steps",
-            **bounded("steps"),
+            **bounded(FinetuningSettings, "steps"),
             tooltip="Training steps. The paper: 200 for one prompt, 10000 for 220 concepts.",
         ),
         io.Int.Input(
             "batch",
-            **bounded("batch"),
+            **bounded(FinetuningSettings, "batch"),
             tooltip="Samples of noise in each step, with a concept list each with a prompt of its own.",
         ),
         io.Float.Input(
             "learning_rate",
-            **bounded("learning_rate"),
+            **bounded(FinetuningSettings, "learning_rate"),
             step=1e-7,
             tooltip="How far each step goes (AdamW). The paper: 8e-6 for one prompt, 4e-6 for concepts. A low rank "
             "needs more.",
@@ -190,13 +184,13 @@ def loss_inputs() -> list[io.Input]:
     return [
         io.Float.Input(
             "separate",
-            **bounded("separate"),
+            **bounded(FinetuningSettings, "separate"),
             step=0.05,
             tooltip="Weight of the loss that keeps objects' attention apart.",
         ),
         io.Float.Input(
             "enhance",
-            **bounded("enhance"),
+            **bounded(FinetuningSettings, "enhance"),
             step=0.05,
             tooltip="Weight of the loss that keeps the weakest object's attention strong.",
         ),
@@ -207,7 +201,10 @@ def loss_inputs() -> list[io.Input]:
             "About doubles the time.",
         ),
         io.Float.Input(
-            "norm_weight", **bounded("norm_weight"), step=0.05, tooltip="Weight of that loss, where norm is on."
+            "norm_weight",
+            **bounded(FinetuningSettings, "norm_weight"),
+            step=0.05,
+            tooltip="Weight of that loss, where norm is on.",
         ),
         io.Combo.Input(
             "overlap",
@@ -223,15 +220,15 @@ def reading_inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "resolution",
-            **bounded("resolution"),
+            **bounded(FinetuningSettings, "resolution"),
             step=64,
             tooltip="Width and height in pixels: the size that the model was made for.",
         ),
-        io.Int.Input("downsample", **bounded("downsample"), tooltip=DOWNSAMPLE),
+        io.Int.Input("downsample", **bounded(FinetuningSettings, "downsample"), tooltip=DOWNSAMPLE),
         io.Combo.Input("layers", options=[x.value for x in Layers], default=DEFAULTS.layers.value, tooltip=LAYERS),
         io.Int.Input(
             "rank",
-            **bounded("rank"),
+            **bounded(FinetuningSettings, "rank"),
             tooltip="0 trains each weight's whole difference; more saves products of two matrices this thin, a "
             "smaller file.",
         ),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .attention import Layers
-from .errors import InputError
+from .errors import InputError, check_ranges
 from .losses import Overlap, enhance_loss, separate_loss
 
 Terms = dict[str, Tensor]
@@ -44,10 +44,7 @@ class FinetuningSettings:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name, (low, high) in self.RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
+        check_ranges(self)
         if self.separate == self.enhance == 0:
             fix = "Set one of the two weights above 0."
             raise InputError("separate", "a separate or an enhance loss", "both weights 0", fix)
