@@ -2,7 +2,19 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import attention, conditioning, converters, demo, guidance, layout, planner, preview, sampling, training
+from . import (
+    attention,
+    conditioning,
+    converters,
+    demo,
+    guidance,
+    layout,
+    planner,
+    preview,
+    sampling,
+    separation,
+    training,
+)
 
 NODES: list[type[io.ComfyNode]] = [
     *layout.NODES,
@@ -13,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     *guidance.NODES,
     *sampling.NODES,
     *preview.NODES,
+    *separation.NODES,
     *training.NODES,
     *demo.NODES,
 ]

@@ -269,9 +269,9 @@ def running_inputs() -> list[io.Input]:
 
 def one_prompt(clip: Any, prompt: str, objects: str) -> Curriculum:
     """The prompt as a curriculum; raises :class:`InputError`, before anything is loaded, if an object isn't in it."""
-    curriculum = OnePrompt(Example(prompt, lines(objects)))
-    Grounding.anywhere(curriculum.pair.phrases, prompt, tokenizer_of(clip))
-    return curriculum
+    example = Example(prompt, lines(objects))
+    Grounding.anywhere(example.phrases, prompt, tokenizer_of(clip))
+    return OnePrompt(example)
 
 
 def picture(history: History, settings: FinetuningSettings) -> torch.Tensor:

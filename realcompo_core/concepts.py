@@ -44,14 +44,9 @@ class Curriculum(Protocol):
 
 @dataclass(frozen=True)
 class OnePrompt:
-    """The same prompt at every step. Raises :class:`InputError` for fewer than two objects."""
+    """The same prompt at every step."""
 
     pair: Example
-
-    def __post_init__(self) -> None:
-        if len(self.pair.phrases) < 2:
-            fix = "Write one object a line, each in words of the prompt."
-            raise InputError("objects", "two objects or more", str(len(self.pair.phrases)), fix)
 
     def example(self, random: Random) -> Example:
         return self.pair

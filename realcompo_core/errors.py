@@ -31,6 +31,13 @@ def check_ranges(settings: Any) -> None:
             raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
 
 
+def check_losses(separate: float, enhance: float) -> None:
+    """Raise :class:`InputError` where the weights of both losses are 0: nothing would be minimised."""
+    if separate == enhance == 0:
+        fix = "Set one of the two weights above 0."
+        raise InputError("separate", "a separate or an enhance loss", "both weights 0", fix)
+
+
 @contextmanager
 def within(place: str) -> Generator[None]:
     """Prefix the field of every :class:`InputError` raised inside with the place it was found in."""

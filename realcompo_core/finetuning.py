@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .attention import Layers
-from .errors import InputError, check_ranges
+from .errors import check_losses, check_ranges
 from .losses import Overlap, enhance_loss, separate_loss
 
 Terms = dict[str, Tensor]
@@ -45,9 +45,7 @@ class FinetuningSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.separate == self.enhance == 0:
-            fix = "Set one of the two weights above 0."
-            raise InputError("separate", "a separate or an enhance loss", "both weights 0", fix)
+        check_losses(self.separate, self.enhance)
 
     def composition(self, attention: Tensor) -> Terms:
         """Both attention losses, each the mean over samples, of maps [B, objects, h, w]; unweighted."""

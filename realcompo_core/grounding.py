@@ -44,10 +44,13 @@ class Grounding:
 
     @classmethod
     def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
-        """Objects that may stand anywhere, for losses on attention alone.
+        """Objects that may stand anywhere, for losses that hold them against each other.
 
-        Raises :class:`~.errors.InputError` where a phrase is missing or two objects share a word of the prompt.
+        Raises :class:`~.errors.InputError` for fewer than two, and where one is missing or shares a word of the prompt.
         """
+        if len(phrases) < 2:
+            fix = "Write one object a line, each in words of the prompt."
+            raise InputError("objects", "two objects or more", str(len(phrases)), fix)
         found = cls.of(Layout(tuple(Entity(phrase, Box(0, 0, 1, 1)) for phrase in phrases)), prompt, tokenizer)
         if len({position for tokens in found.tokens for position in tokens}) < sum(map(len, found.tokens)):
             fix = "Name each object by words of the prompt that no other has."

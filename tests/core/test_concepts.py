@@ -92,7 +92,7 @@ def test_lists_that_make_no_prompts(concepts: tuple, attributes: tuple, template
 
 def test_one_object_is_too_few() -> None:
     with pytest.raises(InputError, match="objects: expected two objects or more, got 1"):
-        OnePrompt(Example("a cat", ("a cat",)))
+        Grounding.anywhere(("a cat",), "a cat", pieces)
 
 
 def test_objects_may_not_share_a_word() -> None:
