@@ -22,6 +22,9 @@ bench: host  ## evaluations, time and memory, in output/bench
 bench-planner: host  ## the offline planner on generated sentences, in output/bench
 	@.host/run -m benchmarks.planner
 
+bench-sepen: host  ## Separate-and-Enhance before and after, with ablation, in output/bench
+	@.host/run -m benchmarks.sepen
+
 quality: host  ## composition and realism of every way to sample, in output/quality
 	@.host/run -m benchmarks.quality
 

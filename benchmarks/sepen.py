@@ -69,7 +69,7 @@ class Studio:
         graph = Graph()
         models = graph.add("RealCompoDemoModels", style="photo")
         names = "\n".join(f"{colour} {shape}" for colour, shape in TRAINING_PAIRS)
-        concepts = graph.add("SepEnConcepts", concepts=names, file="", templates=TEMPLATES, attributes="")[0]
+        concepts = graph.add("SepEnConcepts", concepts=names, templates=TEMPLATES, attributes="")[0]
         losses = {"separate": arm.separate, "enhance": arm.enhance}
         inputs = TRAINING | self.training | losses
         trained = graph.add("SepEnTrain", model=models[0], clip=models[1], concepts=concepts, **inputs)

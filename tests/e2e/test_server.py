@@ -20,7 +20,7 @@ NODES = {
     "RealCompoLayout", "RealCompoLayoutConditioning", "RealCompoAttentionCapture", "RealCompoBalancer",
     "RealCompoGuider", "RealCompoKSampler", "RealCompoTracePreview", "RealCompoLayoutPreview",
     "RealCompoLayoutFromPose", "RealCompoLayoutFromMasks", "RealCompoLayoutFromSegmentation",
-    "RealCompoLayoutPlanner",
+    "RealCompoLayoutPlanner", "SepEnConcepts", "SepEnTrain", "SepEnConditioning", "SepEnGuidance",
 }  # fmt: skip
 FOREIGN = {"DWPreprocessor"}  # of comfyui_controlnet_aux: ComfyUI 0.3.75 has no pose nodes of its own
 WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
