@@ -105,11 +105,11 @@ def test_the_losses_fall(host: Host, loras: Path) -> None:
     assert losses(after)[0]["separate"] < 0.7 * losses(before)[0]["separate"]
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_training_sees_what_the_saved_weights_do(host: Host, loras: Path, rank: int) -> None:
+@pytest.mark.parametrize(("rank", "rate"), [(0, 1e-2), (4, 1.0)])
+def test_training_sees_what_the_saved_weights_do(host: Host, loras: Path, rank: int, rate: float) -> None:
     """The difference beside the weights and the difference in the weights have the same losses."""
     scene = Training()
-    trained = scene.train(rank=rank, learning_rate=1e-2)
+    trained = scene.train(rank=rank, learning_rate=rate)
     scene.add("SaveLoRA", lora=trained[1], prefix="loras/plain")
     model = host.run(scene, model=trained[0])["model"]
     host.functions["tuned"] = lambda _: model
@@ -126,7 +126,7 @@ def test_the_norm_loss_is_zero_at_first_and_holds_the_model_back(host: Host) -> 
     scene = Training()
     first, free, held = (
         scene.train(steps=steps, norm=True, norm_weight=weight, learning_rate=1e-2)[3]
-        for steps, weight in ((1, 1.0), (6, 0.0), (6, 100.0))
+        for steps, weight in ((1, 1.0), (3, 0.0), (3, 100.0))
     )
     out = host.run(scene, first=first, free=free, held=held)
     assert losses(out["first"])[0]["norm"] == 0
@@ -134,8 +134,8 @@ def test_the_norm_loss_is_zero_at_first_and_holds_the_model_back(host: Host) -> 
 
 
 def test_checkpointing_changes_no_weight(host: Host) -> None:
-    plain = learned(host, norm=True, **EVERYWHERE)
-    assert equal(plain, learned(host, norm=True, checkpointing=True, **EVERYWHERE))
+    settings = {"norm": True, "steps": 1} | EVERYWHERE
+    assert equal(learned(host, **settings), learned(host, checkpointing=True, **settings))
 
 
 def test_other_precision_learns_much_the_same(host: Host) -> None:
@@ -146,7 +146,7 @@ def test_other_precision_learns_much_the_same(host: Host) -> None:
 
 
 def test_a_seed_repeats_bit_for_bit_and_another_does_not(host: Host) -> None:
-    assert equal(learned(host, norm=True), learned(host, norm=True))
+    assert equal(learned(host), learned(host))
     assert not equal(learned(host), learned(host, seed=4))
 
 
@@ -254,7 +254,7 @@ class Taught(Held):
     """Held models, with a training run on them."""
 
     def taught(self, **settings: Any) -> Links:
-        return self.add("SepEnTrain", model=self.model, clip=self.clip, **TRAINING | settings)
+        return self.add("SepEnTrain", **{"model": self.model, "clip": self.clip} | TRAINING | settings)
 
 
 def test_a_good_run_leaves_nothing_behind(host: Host) -> None:
@@ -262,12 +262,20 @@ def test_a_good_run_leaves_nothing_behind(host: Host) -> None:
     image, weights = scene.stock_image(), scene.weights()
     scene.build()
     trained = scene.taught(norm=True, dtype="bf16", **EVERYWHERE)
-    out = host.run(scene, lora=trained[1], tuned=scene.stock(scene.spatial, model=trained[0])[0])
-    assert not torch.equal(image, out["tuned"]["samples"])
-    assert all(not tensor.requires_grad and tensor.grad_fn is None for tensor in out["lora"].values())
-    assert torch.equal(image, scene.stock_image())
+    lora = host.run(scene, lora=trained[1])["lora"]
+    assert all(not tensor.requires_grad and tensor.grad_fn is None for tensor in lora.values())
     assert scene.weights() == weights
     assert scene.hooks() == [] and scene.loaded["model"].model.current_patcher is None
+    assert torch.equal(image, scene.stock_image())
+
+
+def test_a_sampled_model_gives_its_weights_back(host: Host) -> None:
+    scene = Taught(host)
+    image = scene.stock_image()
+    scene.build()
+    trained = scene.taught()
+    tuned = host.run(scene, latent=scene.stock(scene.spatial, model=trained[0])[0])["latent"]["samples"]
+    assert not torch.equal(image, tuned) and torch.equal(image, scene.stock_image())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -306,8 +314,8 @@ def failing_in_the_second_step(fail: Callable[[], None]) -> Callable:
 
 def test_runs_do_not_grow(host: Host) -> None:
     counts = []
-    for seed in range(5):
-        learned(host, seed=seed, norm=True)
+    for seed in range(4):
+        learned(host, seed=seed, steps=1, norm=True)
         host.forget()
         gc.collect()
         counts.append(tensor_bytes())
