@@ -27,7 +27,7 @@ from .types import CATEGORY, Concepts, LoraModel, Node, bounded
 DEFAULTS = FinetuningSettings()
 DTYPES = {"model": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 SAMPLES = 6  # prompts that SepEn Concepts shows
-FIRST = LAST = 0.1  # shares of a run that its report compares
+TENTH = 0.1  # of a run: its report compares the first and the last
 
 
 class SepEnConcepts(Node):
@@ -285,8 +285,8 @@ def summary(trainer: Trainer) -> str:
     history = trainer.history
     return "\n".join([
         f"{len(history.steps)} steps, up to step {trainer.step}; {len(trainer.adapter.layers)} layers, {count} weights",
-        f"first tenth: {line(history.means(FIRST))}",
-        f"last tenth: {line(history.means(-LAST))}",
+        f"first tenth: {line(history.means(TENTH))}",
+        f"last tenth: {line(history.means(-TENTH))}",
     ])  # fmt: skip
 
 

@@ -76,9 +76,9 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on where a saved run was; with its optimizer's state, step for step as if it had not stopped."""
         if checkpoint.step >= self.settings.steps:
+            expected = f"more than the {checkpoint.step} of the resumed run"
             fix = "Ask for more steps: they count from the start of the first run."
-            got = f"{self.settings.steps}"
-            raise InputError("steps", f"more than the {checkpoint.step} of the resumed run", got, fix)
+            raise InputError("steps", expected, str(self.settings.steps), fix)
         with torch.inference_mode(False):
             self.adapter.load(checkpoint.weights)
             _restore(self.optimizer, checkpoint.optimizer)
@@ -90,10 +90,16 @@ class Trainer:
             while self.step < self.settings.steps:
                 self._learn(list(self._lessons()))
         except BaseException:
-            if self.history.steps:
-                logging.warning("SepEn: stopped after step %d; its weights are in %s", self.step, self._save())
+            self._keep()
             raise
         return self.adapter.state()
+
+    def _keep(self) -> None:
+        """Save a run that was stopped, and say where."""
+        if self.history.steps:
+            kept = f"stopped after step {self.step}; its weights are in {self._save()}"
+            logging.warning("SepEn: %s", kept)
+            self.say(self.step, kept)
 
     def _save(self) -> str:
         return str(self.folder.save(Checkpoint(self.step, self.adapter.state(), _state(self.optimizer))))
