@@ -92,6 +92,6 @@ def test_bad_input(host: Host, scene: dict, settings: dict, positive: str, part:
 def test_bad_objects(host: Host, objects: str, part: str) -> None:
     scene = Separated()
     tied = scene.add("SepEnConditioning", clip=scene.clip, text=PROMPT, objects=objects)
-    with pytest.raises(PromptError, match="^SepEn Conditioning, ") as caught:
+    with pytest.raises(PromptError, match=r"^SepEn Conditioning, ") as caught:
         host.run(scene, positive=tied[0])
     assert part in str(caught.value)
