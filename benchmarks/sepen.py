@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.sepen [--prompts 60] [--steps 200]``, with ComfyUI at COMFYUI_PATH. The demo's models are
 finetuned by SepEn Train on a concept list without the split's own kinds of objects, with each loss alone and with
-both, and draw the same prompts with the same noise. Overlap is the separate loss and activation the strongest
-attention of the weakest object, each the mean over a run's steps.
+both, or guided by SepEn Guidance, and draw the same prompts with the same noise. Overlap is the separate loss and
+activation the strongest attention of the weakest object, each the mean over a run's steps.
 """
 
 from __future__ import annotations
@@ -40,20 +40,25 @@ TRAINING = {
     "resolution": PIXELS, "downsample": 0, "layers": "all", "rank": 0, "checkpointing": False, "dtype": "model",
     "checkpoint_every": 0, "prefix": "loras/SepEn", "resume": "none",
 }  # fmt: skip
+GUIDANCE = {"scale": 20.0, "iterations": 1, "start": 0.0, "end": 0.5, "downsample": 0, "layers": "all"}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to finetune: the weights of the two losses, both 0 for none."""
+    """A way to finetune: the weights of the two losses, both 0 for none; or to guide with them."""
 
     name: str
-    separate: float
-    enhance: float
+    separate: float = 0.0
+    enhance: float = 0.0
+    guides: bool = False
+
+    @property
+    def trains(self) -> bool:
+        return not self.guides and self.separate + self.enhance > 0
 
 
-BEFORE = Arm("before", 0.0, 0.0)
-AFTER = Arm("both", 1.0, 0.5)
-ARMS = (BEFORE, Arm("separate only", 1.0, 0.0), Arm("enhance only", 0.0, 0.5), AFTER)
+BEFORE, AFTER = Arm("before"), Arm("both", 1.0, 0.5)
+ARMS = (BEFORE, Arm("separate only", 1.0, 0.0), Arm("enhance only", 0.0, 0.5), AFTER, Arm("guidance", 1.0, 0.5, True))
 
 
 class Studio:
@@ -77,12 +82,22 @@ class Studio:
         self.host.functions[arm.name] = lambda _: out["model"]
         return out["report"]
 
+    def model(self, bench: Bench, arm: Arm) -> list:
+        """The model that an arm draws with."""
+        if arm.guides:
+            losses = {"separate": arm.separate, "enhance": arm.enhance}
+            return bench.add("SepEnGuidance", model=bench.model, **GUIDANCE | losses)[0]
+        return bench.add("TestApply", value=bench.model, function=arm.name)[0] if arm.trains else bench.model
+
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> dict[str, float]:
         """Everything that is measured of one picture."""
         bench = Bench(prompt, seed)
-        model = bench.model if arm is BEFORE else bench.add("TestApply", value=bench.model, function=arm.name)[0]
         watched = bench.add(
-            "RealCompoAttentionCapture", model=model, conditioning=bench.text, downsample=0, layers="all"
+            "RealCompoAttentionCapture",
+            model=self.model(bench, arm),
+            conditioning=bench.text,
+            downsample=0,
+            layers="all",
         )
         sampled = bench.add(
             "KSampler", model=watched[0], positive=bench.text, negative=bench.negative, latent_image=bench.latent,
@@ -110,9 +125,9 @@ def drawn(split: str, count: int, objects: range) -> list[Prompt]:
 
 
 def table(scores: dict[str, list[dict[str, float]]], measures: Sequence[str]) -> dict[str, dict]:
-    """Each arm's means with intervals, and how far it is from ``before``, prompt by prompt."""
+    """Each arm's means with intervals, and how far it is from ``before``, prompt by prompt; arms without scores not."""
     draws = resamples(len(scores[BEFORE.name]))
-    values = {arm: {m: np.array([row[m] for row in rows]) for m in measures} for arm, rows in scores.items()}
+    values = {arm: {m: np.array([row[m] for row in rows]) for m in measures} for arm, rows in scores.items() if rows}
     return {arm: row(found, values[BEFORE.name], draws) for arm, found in values.items()}
 
 
@@ -142,9 +157,8 @@ def measure(host: Host, options: argparse.Namespace) -> dict[str, Any]:
     )
     found: dict[str, dict[str, list]] = {"multiple": {}, "single": {}}
     for arm in ARMS:
-        report = "" if arm is BEFORE else studio.finetune(arm)
-        print(f"{arm.name}\n{report}", flush=True)
-        for kind, of in (("multiple", multiple), ("single", single)):
+        print(f"{arm.name}\n{studio.finetune(arm) if arm.trains else ''}", flush=True)
+        for kind, of in (("multiple", multiple), ("single", [] if arm.guides else single)):
             found[kind][arm.name] = [studio.scores(prompt, arm, seed) for seed, prompt in enumerate(of)]
     ablation, kept = table(found["multiple"], MULTIPLE), table(found["single"], SINGLE)
     show(f"{len(multiple)} prompts", ablation, MULTIPLE)
