@@ -69,13 +69,11 @@ def arguments(folder: Path, *more: str, layouts: dict | None = None, images: int
 def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
     """The command in a process of its own, which ends with the test, and so do the files that it leaves when killed."""
     command = [sys.executable, "-m", "benchmarks.compbench", *given]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background are born deaf to it
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what is started in the background ignores it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": heeding}
     with (
         TemporaryDirectory(ignore_cleanup_errors=True) as short,  # Ray's sockets bear no long path
-        subprocess.Popen(  # noqa: PLW1509 (a signal, no thread)
-            command, cwd=ROOT, env=os.environ | {"TMPDIR": short}, preexec_fn=heed, **pipes
-        ) as process,
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": short}, **pipes) as process,
     ):
         try:
             yield process
