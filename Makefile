@@ -11,7 +11,7 @@ demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
 	@.host/run -m demo
 
 lint: host  ## style and types
-	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check
+	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check --python "$$(.host/run -c "import sys; print(sys.executable)")"
 
 browser: host  ## what the editor's tests need: Chromium and the newest frontend
 	@python3 tests/provision.py browser
