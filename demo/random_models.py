@@ -213,8 +213,9 @@ def write(models: Path, families: Sequence[Family] = ()) -> None:
     for seed, (path, make) in enumerate(makers.items()):
         if path.name in wanted and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: tensor.contiguous() for name, tensor in make(10 * seed).items()}, f"{path}.part")
-            Path(f"{path}.part").rename(path)
+            part = Path(f"{path}.{os.getpid()}.part")  # another process may be at it too
+            save_file({name: tensor.contiguous() for name, tensor in make(10 * seed).items()}, part)
+            part.rename(path)
 
 
 def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
