@@ -116,6 +116,13 @@ class RealCompoBalancer(Node):
                     "Empty: all the same.",
                 ),
                 *loss_inputs(),
+                io.Boolean.Input(
+                    "online",
+                    optional=True,
+                    default=DEFAULTS.online,
+                    tooltip="Recipe balanced only: balance one step late, by the evaluations that the next step makes "
+                    "anyway. Fewer evaluations; follows attention a little less closely.",
+                ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],
         )

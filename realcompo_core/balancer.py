@@ -98,6 +98,7 @@ class BalancerSettings:
     separate: float = 0.0  # weight of the separate loss (arXiv 2312.06712) beside the region loss
     enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
+    online: bool = False  # balance one step late, by the graph of the next step's own predictions, BALANCED only
 
     RANGES: ClassVar = {
         "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
@@ -118,6 +119,11 @@ class BalancerSettings:
     @property
     def rules(self) -> Rules:
         return RULES[self.recipe]
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the balance follows the attention at the latent just reached, not at a provisional next one."""
+        return self.online and self.recipe is Recipe.BALANCED
 
     def warmup_steps(self, steps: int) -> int:
         """Steps that the spatial branch does alone; blending modes only."""

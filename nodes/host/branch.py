@@ -20,7 +20,7 @@ from ...realcompo_core.attention import Layers
 from ...realcompo_core.errors import InputError, within
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
-from .capture import Capture, attention_blocks, choose_blocks, grounded, watch
+from .capture import EARLY_EXIT, GRAPH_END, Capture, attention_blocks, choose_blocks, grounded, watch
 from .gradients import (
     differentiable,
     differentiable_options,
@@ -86,16 +86,33 @@ class Branch:
 
     def predict(self, latent: Tensor, sigma: Tensor, *, uncond: bool) -> Prediction:
         """Both conditionings at a latent, with the branch's own options, as the stock sampler does."""
-        conds = [self.positive, self.guider.conds.get("negative") if uncond else None]
+        conds = [self.positive, self._negative(uncond)]
         options = self._counted(self.options, self.name)
         with self._as_current_patcher():
             custom = options.get("sampler_calc_cond_batch_function")
             args = {"conds": conds, "input": latent, "sigma": sigma, "model": self.model, "model_options": options}
             out = custom(args) if custom else comfy.samplers.calc_cond_batch(self.model, conds, latent, sigma, options)
-            for function in options.get("sampler_pre_cfg_function", []):
-                out = function(args | {"conds_out": out, "cond_scale": self.guider.cfg, "timestep": sigma})
-        self._check(out, latent, sigma)
-        return Prediction(out[0], out[1], latent.new_zeros(1, 1, 1, 1))
+        return self._prediction(out, conds, latent, sigma, options)
+
+    def predict_and_pull(
+        self, latent: Tensor, sigma: Tensor, objective: Objective, *, uncond: bool, gradient: bool
+    ) -> tuple[Prediction, Pull]:
+        """:meth:`predict` and :meth:`pull` at one latent, by one evaluation of each conditioning.
+
+        Where a graph of all positive conditionings can't be had at once, they are evaluated twice.
+        """
+        if self._evaluates_apart():
+            prediction = self.predict(latent, sigma, uncond=uncond)
+            return prediction, self.pull(latent, sigma, objective, gradient=gradient)
+        size = tuple(latent.shape[-2:])
+        capture = Capture(watch(self.positive, size), objective.blocks(attention_blocks(self.model), size))
+        conds = [self.positive, self._negative(uncond)]
+        plain = self._counted(self.options, self.name)
+        watched = self._counted(capture.install(self.options, GRAPH_END if gradient else None), self.name)
+        with self._as_current_patcher():
+            cond, pull = self._read(capture, objective, self.positive, latent, sigma, watched, gradient)
+            _, negative = comfy.samplers.calc_cond_batch(self.model, [None, conds[1]], latent, sigma, plain)
+        return self._prediction([cond, negative], conds, latent, sigma, plain), pull
 
     def pull(self, latent: Tensor, sigma: Tensor, objective: Objective, *, gradient: bool) -> Pull:
         """An objective and its gradient at a latent, positive conditioning only, by early-exit passes."""
@@ -104,32 +121,55 @@ class Branch:
         pulls = []
         for conds in _by_hooks(grounded(self.positive)):
             capture = Capture(watch(conds, size), blocks)
-            options = self._counted(capture.install(self.options, early_exit=True), f"{self.name} {objective.name}")
-            options.pop("multigpu_clones", None)  # the host's other devices work without gradients
+            options = self._counted(capture.install(self.options, EARLY_EXIT), f"{self.name} {objective.name}")
             with self._as_current_patcher():
-                if gradient:
-                    pulls.append(self._differentiate(capture, objective, conds, latent, sigma, options))
-                else:
-                    comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
-                    pulls.append(_pull_of(capture, objective, latent))
+                pulls.append(self._read(capture, objective, conds, latent, sigma, options, gradient)[1])
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
+
+    def _read(
+        self, capture: Capture, objective: Objective, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict,
+        gradient: bool,
+    ) -> tuple[Tensor, Pull]:  # fmt: skip
+        """What the model predicts [B, C, H, W] with a capture installed, and what the capture asks for."""
+        options.pop("multigpu_clones", None)  # the host's other devices work without gradients
+        if gradient:
+            return self._differentiate(capture, objective, conds, latent, sigma, options)
+        (out,) = comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
+        return out, _pull_of(capture, objective, latent)
 
     def _differentiate(
         self, capture: Capture, objective: Objective, conds: list[dict], latent: Tensor, sigma: Tensor, options: dict
-    ) -> Pull:
+    ) -> tuple[Tensor, Pull]:
         kept = [block.layer for block in capture.blocks]
         recomputing = recomputed(self.model.diffusion_model, kept) if objective.checkpointing else nullcontext()
         explained = explaining_missing_backward(f"{self.name} model", "set the mode to fixed")
         with differentiable(self._modules()), recomputing, explained:
             leaf = latent.clone().requires_grad_()
             options = differentiable_options(options)
-            comfy.samplers.calc_cond_batch(self.model, [conds], leaf, sigma.clone(), options)
+            (out,) = comfy.samplers.calc_cond_batch(self.model, [conds], leaf, sigma.clone(), options)
             if not capture.maps:  # none of these conditionings is active at this sigma
-                return Pull.none(latent)
+                return out.detach(), Pull.none(latent)
             losses = objective.loss(capture)
             scale = loss_scale(self.model)
             (gradient,) = torch.autograd.grad(losses.sum() * scale, leaf)
-            return Pull(losses.detach(), gradient / scale, readings_of(capture))
+            return out.detach(), Pull(losses.detach(), gradient / scale, readings_of(capture))
+
+    def _prediction(self, out: list[Tensor], conds: list, latent: Tensor, sigma: Tensor, options: dict) -> Prediction:
+        """What the model said, after other packs' functions that come before guidance."""
+        args = {"conds": conds, "input": latent, "sigma": sigma, "model": self.model, "model_options": options}
+        with self._as_current_patcher():
+            for function in options.get("sampler_pre_cfg_function", []):
+                out = function(args | {"conds_out": out, "cond_scale": self.guider.cfg, "timestep": sigma})
+        self._check(out, latent, sigma)
+        return Prediction(out[0], out[1], latent.new_zeros(1, 1, 1, 1))
+
+    def _negative(self, wanted: bool) -> list[dict] | None:
+        return self.guider.conds.get("negative") if wanted else None
+
+    def _evaluates_apart(self) -> bool:
+        """Whether the host or another pack changes weights, or decides what is evaluated, between conditionings."""
+        custom = "sampler_calc_cond_batch_function" in self.options
+        return custom or len(_by_hooks(self.positive)) > 1 or any("default" in cond for cond in self.positive)
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""

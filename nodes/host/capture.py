@@ -134,16 +134,15 @@ class Capture:
         """For each conditioning that ran: its objects, and a list of ``maps``."""
         return [(self.watched[uuid].objects, maps) for uuid, maps in self.maps.items()]
 
-    def install(self, model_options: dict, *, early_exit: bool) -> dict:
-        """A copy of ``model_options`` whose chosen blocks report here; with ``early_exit`` the model
-        stops after the last of them and predicts zeros."""
+    def install(self, model_options: dict, ending: Ending | None = None) -> dict:
+        """A copy of ``model_options`` whose chosen blocks report here; after the last of them comes ``ending``."""
         options = comfy.model_patcher.create_model_options_clone(model_options)
         for block in self.blocks:
-            last = early_exit and block is self.blocks[-1]
+            last = ending.act if ending and block is self.blocks[-1] else None
             _wrap_attention(options, block.key, self.record, last)
-        if early_exit:
+        if ending:
             kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-            comfy.patcher_extension.add_wrapper_with_key(kind, EXIT, _until_exit, options, True)
+            comfy.patcher_extension.add_wrapper_with_key(kind, ending.key, ending.wrapper, options, True)
         return options
 
 
@@ -167,14 +166,14 @@ class AttentionPatch:
     the interface that such patches expect of an occupant.
     """
 
-    def __init__(self, report: Callable, occupant: Callable | None, last: bool = False) -> None:
+    def __init__(self, report: Callable, occupant: Callable | None, last: Callable[[], None] | None = None) -> None:
         self.report, self.occupant, self.last = report, occupant, last
         self.added: list[tuple[Callable, dict]] = []
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         self.report(q, k, options)
         if self.last:
-            raise _Exit
+            self.last()
         if self.occupant is not None:
             return self.occupant(q, k, v, options)
         out = optimized_attention(
@@ -196,8 +195,21 @@ class AttentionPatch:
         return self
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What a pass does once the last captured block has reported: ``act`` there, ``wrapper`` around the model."""
+
+    key: str
+    act: Callable[[], None]
+    wrapper: Callable
+
+
 class _Exit(Exception):
     """The last captured block is done."""
+
+
+def _exit() -> None:
+    raise _Exit
 
 
 def _until_exit(executor: Callable, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -207,7 +219,20 @@ def _until_exit(executor: Callable, x: Tensor, *args: Any, **kwargs: Any) -> Ten
         return torch.zeros_like(x)
 
 
-def _wrap_attention(options: dict, key: tuple[str, int, int], report: Callable, last: bool) -> None:
+def _end_graph() -> None:
+    torch.set_grad_enabled(False)
+
+
+def _with_graph(executor: Callable, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    with torch.enable_grad():
+        return executor(x, *args, **kwargs)
+
+
+EARLY_EXIT = Ending(EXIT, _exit, _until_exit)  # the model stops and predicts zeros
+GRAPH_END = Ending("realcompo_graph", _end_graph, _with_graph)  # it goes on and keeps no more for a backward pass
+
+
+def _wrap_attention(options: dict, key: tuple[str, int, int], report: Callable, last: Callable | None) -> None:
     replaced = options.setdefault("transformer_options", {}).setdefault("patches_replace", {}).setdefault("attn2", {})
     replaced[key] = AttentionPatch(report, replaced.get(key, replaced.get(key[:2])), last)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...realcompo_core.attention import pool
 from ...realcompo_core.concepts import Example
-from .capture import Block, Capture, watch
+from .capture import EARLY_EXIT, Block, Capture, watch
 from .gradients import differentiable_options
 from .key_adapter import KeyAdapter
 
@@ -41,7 +41,7 @@ class Probe:
         """Maps [rows, objects, h, w] of the example's objects, pooled over heads and layers; stops after the last."""
         conds = self._conds(example)
         capture = Capture(watch(conds, tuple(self.shape[-2:])), list(self.blocks))
-        options = differentiable_options(capture.install(self.options, early_exit=True))
+        options = differentiable_options(capture.install(self.options, EARLY_EXIT))
         comfy.samplers.calc_cond_batch(self.model, [conds], *self._noise(rows, generator), options)
         return pool([attention for _, attention in capture.pooled()])
 

@@ -49,7 +49,7 @@ class Recorder:
         size = tuple(x.shape[-2:])
         watched = watch([cond for cond in grounded(conds[0]) if cond[OPTION] in self.groundings], size)
         capture = Capture(watched, choose_blocks(attention_blocks(model), self.downsample, self.layers, size))
-        out = executor(model, conds, x, timestep, capture.install(options, early_exit=False))
+        out = executor(model, conds, x, timestep, capture.install(options))
         if capture.maps:
             self.trace.steps.append(Step(step, float(timestep.max()), None, {"model": readings_of(capture)}))
         return out

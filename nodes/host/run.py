@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
+import comfy.model_management
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -36,6 +38,9 @@ class Run:
         self.balancer: Balancer | None = None
         self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
+        self.ahead: tuple[Tensor, Tensor] | None = (
+            None  # where each branch alone led the last step
+        )
         self.last_step = -1
         self.warned = False
 
@@ -50,55 +55,121 @@ class Run:
         first_of_step = step > self.last_step
         self.primary.options = options
         shared = latent + self.offset
-        text, spatial = self._predict(step, shared, sigma)
-        pulls: dict[str, Pull] = {}
         if self._blends() and self.balancer is None:
             self.balancer = self._start(latent)
-        if first_of_step and self._balances(step):
-            pulls = self._rebalance(step, shared, sigma, text, spatial)
+        pulls: dict[str, Pull] = {}
+        if first_of_step and self._looks_back(step):
+            text, spatial, pulls = self._rebalance_late(step, shared, sigma)
+        else:
+            text, spatial = self._predict(step, shared, sigma)
+            if first_of_step and self._looks_ahead(step):
+                pulls = self._rebalance(step, shared, sigma, text, spatial)
         if first_of_step:
             self._record(step, sigma, pulls)
+            self.ahead = self._next_latents(step, shared, sigma, text, spatial) if self._looks_back(step + 1) else None
         blended = self._blended(step, text, spatial)
         self.offset = self.offset + blended.move
         return self._guide(blended - self.offset, latent, sigma)
 
     def _predict(self, step: int, latent: Tensor, sigma: Tensor) -> tuple[Prediction | None, Prediction | None]:
         """Both branches' predictions; None for one that this step does not need."""
-        skips_text = self._warming_up(step) and not self._balances(step)
-        text = None if self.text is None or skips_text else self._predict_one(self.text, step, latent, sigma)
-        return text, None if self.spatial is None else self._predict_one(self.spatial, step, latent, sigma)
+        skips_text = self._warming_up(step) and not self._looks_ahead(step)
+        uncond = self._needs_uncond()
 
-    def _predict_one(self, branch: Branch, step: int, latent: Tensor, sigma: Tensor) -> Prediction:
-        moved = latent
-        if step > self.last_step:
-            moved = guided(branch, latent, sigma, self.mask, step, self.schedule.steps)
-        prediction = branch.predict(moved, sigma, uncond=self._needs_uncond())
-        return prediction if moved is latent else replace(prediction, move=moved - latent)
+        def predict(branch: Branch | None) -> Prediction | None:
+            if branch is None or (skips_text and branch is self.text):
+                return None
+            moved = self._guided(branch, step, latent, sigma)
+            return _moved(branch.predict(moved, sigma, uncond=uncond), latent, moved)
+
+        return predict(self.text), predict(self.spatial)
+
+    def _guided(self, branch: Branch, step: int, latent: Tensor, sigma: Tensor) -> Tensor:
+        """Where a branch's own guidance, if it has any, leads the latent at a step's first evaluation."""
+        if step <= self.last_step:
+            return latent
+        return guided(branch, latent, sigma, self.mask, step, self.schedule.steps)
 
     def _rebalance(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
     ) -> dict[str, Pull]:
         """RealCompo eq. 6-7: read attention at the provisional next latent, move the balance down its loss."""
-        rules, balancer = self.settings.rules, self.balancer
+        ahead = self._next_latents(step, latent, sigma, text, spatial)
+        provisional = blend(*ahead, self.balancer.weight)
+        scale, at = self._attention_at(sigma, torch.full_like(sigma, self.schedule.sigmas[step + 1]))
+        weights = self._loss_weights()
+
+        def pull(branch: Branch) -> Pull:
+            found = branch.pull(provisional * scale, at, self.objective, gradient=weights[branch.name] > 0)
+            return replace(found, gradient=scale * found.gradient)
+
+        pulls = self._within_memory(lambda: {branch.name: pull(branch) for branch in (self.text, self.spatial)})
+        self._follow(step, pulls, ahead)
+        return pulls
+
+    def _rebalance_late(
+        self, step: int, latent: Tensor, sigma: Tensor
+    ) -> tuple[Prediction, Prediction, dict[str, Pull]]:
+        """Online balancing: the predictions of this step, whose graphs say what the last step's balance has led to."""
+        weights, uncond, found = self._loss_weights(), self._needs_uncond(), {}
+
+        def look(branch: Branch) -> Pull:
+            moved = self._guided(branch, step, latent, sigma)
+            prediction, pull = branch.predict_and_pull(
+                moved, sigma, self.objective, uncond=uncond, gradient=weights[branch.name] > 0
+            )
+            found[branch.name] = _moved(prediction, latent, moved)
+            return pull
+
+        pulls = self._within_memory(lambda: {branch.name: look(branch) for branch in (self.text, self.spatial)})
+        if not pulls:
+            return *self._predict(step, latent, sigma), pulls
+        self._follow(step - 1, pulls, self.ahead)
+        return found["text"], found["spatial"], pulls
+
+    def _within_memory(self, passes: Callable[[], dict[str, Pull]]) -> dict[str, Pull]:
+        """What gradient passes find; where memory is short, from now on with checkpointing, and once that is not
+        enough, nothing, and from now on half as often."""
+        for _ in range(2):
+            try:
+                return passes()
+            except comfy.model_management.OOM_EXCEPTION:
+                pass  # the exception's frames hold the pass's tensors until here
+            comfy.model_management.soft_empty_cache()
+            if self.objective.checkpointing:
+                break
+            logging.warning("RealCompo: memory is short for the balance's gradient; from here on with checkpointing")
+            self.objective = replace(self.objective, checkpointing=True)
+        self.schedule = replace(self.schedule, every=2 * self.schedule.every)
+        logging.warning(
+            "RealCompo: memory is short for the balance's gradient even so; it skips this step, "
+            "and moves once in %d steps from here on",
+            self.schedule.every,
+        )
+        return {}
+
+    def _follow(self, step: int, pulls: dict[str, Pull], ahead: tuple[Tensor, Tensor]) -> None:
+        """RealCompo eq. 7: move the balance of a step down the loss of the latent that it led to."""
+        if not pulls:
+            return
+        weights = self._loss_weights()
+        gradient = sum(weights[name] * pull.gradient for name, pull in pulls.items())
+        slope = balance_gradient(gradient, *ahead, self.balancer.balance)
+        settled = self._settled(pulls["text"]).to(slope)
+        self._warn(self.balancer.update(slope, step, self._cells(pulls), settled))
+
+    def _next_latents(
+        self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
+    ) -> tuple[Tensor, Tensor]:
+        """Where each branch alone would lead a step."""
         sigma_now = sigma.view(-1, 1, 1, 1)
         sigma_next = torch.full_like(sigma_now, self.schedule.sigmas[step + 1])
-        ahead = [
-            next_latent(
-                latent + p.move, p.cond if rules.conditional_only else p.guided(self.cfg), sigma_now, sigma_next
-            )
-            for p in (text, spatial)
-        ]
-        provisional = blend(*ahead, balancer.weight)
-        scale, at = self._attention_at(sigma, sigma_next.flatten())
-        weights = self._loss_weights()
-        pulls = {
-            branch.name: branch.pull(provisional * scale, at, self.objective, gradient=weights[branch.name] > 0)
-            for branch in (self.text, self.spatial)
-        }
-        gradient = scale * sum(weights[name] * pull.gradient for name, pull in pulls.items())
-        slope = balance_gradient(gradient, *ahead, balancer.balance)
-        self._warn(balancer.update(slope, step, self._cells(pulls), self._settled(pulls["text"]).to(slope)))
-        return pulls
+
+        def ahead(p: Prediction) -> Tensor:
+            denoised = p.cond if self.settings.rules.conditional_only else p.guided(self.cfg)
+            return next_latent(latent + p.move, denoised, sigma_now, sigma_next)
+
+        return ahead(text), ahead(spatial)
 
     def _loss_weights(self) -> dict[str, float]:
         """How much of the balance's gradient is each branch's."""
@@ -147,6 +218,14 @@ class Run:
     def _blends(self) -> bool:
         return self.text is not None and self.spatial is not None
 
+    def _looks_ahead(self, step: int) -> bool:
+        """Whether the balance of this step moves before its blend."""
+        return not self.settings.looks_back and self._balances(step)
+
+    def _looks_back(self, step: int) -> bool:
+        """Whether the balance of the last step moves now that its latent is reached."""
+        return self.settings.looks_back and 0 < step < self.schedule.steps and self._balances(step - 1)
+
     def _balances(self, step: int) -> bool:
         dynamic = self.settings.mode is Mode.DYNAMIC
         return dynamic and self.schedule.balances(step, in_warmup=self.settings.rules.update_in_warmup)
@@ -178,3 +257,7 @@ class Run:
         weight = self.balancer.weight.float().cpu() if blended else None
         readings = {name: pull.readings for name, pull in pulls.items() if pull.readings}
         self.trace.steps.append(Step(step, float(sigma.max()), weight, readings))
+
+
+def _moved(prediction: Prediction, latent: Tensor, moved: Tensor) -> Prediction:
+    return prediction if moved is latent else replace(prediction, move=moved - latent)

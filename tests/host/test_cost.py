@@ -51,6 +51,11 @@ def test_a_fixed_weight_runs_at_the_floor(host: Host) -> None:
     assert evaluations(host, {"mode": "fixed"})[0] == FLOOR == 160
 
 
+def test_online_balancing_evaluates_nothing_more(host: Host) -> None:
+    rows, counted_rows = evaluations(host, {"mode": "dynamic", "online": True})
+    assert rows == FLOOR and set(counted_rows) == {"text", "spatial"}
+
+
 @pytest.mark.parametrize("mode", ["text only", "spatial only"])
 def test_one_branch_costs_what_the_stock_sampler_does(host: Host, mode: str) -> None:
     assert evaluations(host, {"mode": mode})[0] == evaluations(host, None)[0] == 2 * STEPS

@@ -98,7 +98,7 @@ def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:
         recomputed = run.text.pull(latent, sigma, recomputing, gradient=True).gradient
         branch = host.pack("nodes.host.branch")
         install = branch.Capture.install
-        branch.Capture.install = lambda self, options, early_exit: install(self, options, early_exit=False)
+        branch.Capture.install = lambda self, options, ending: install(self, options)
         try:
             whole = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
         finally:
