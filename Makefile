@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo browser test test-e2e test-host lint bench bench-planner quality search train-demo compbench
+.PHONY: help host demo browser test test-e2e test-host lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,6 +27,9 @@ test-host: host  ## the core, the nodes in ComfyUI, the editor's modules; gives 
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
+
+bench-full: host  ## a gradient pass's and a training step's time and memory at SD1.5's and SDXL's size, in output/bench
+	@.host/run -m benchmarks.full
 
 bench-planner: host  ## the offline planner on generated sentences, in output/bench
 	@.host/run -m benchmarks.planner

@@ -87,6 +87,7 @@ DYNAMIC = (
     *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic balanced, no release", {"release": 0.0}),
     *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
+    Arm("dynamic balanced, online", {"online": True}),
 )
 ARMS = (*STATIC, *DYNAMIC)
 QUICK = tuple(arm for arm in ARMS if arm.name in ("text only", "spatial only", "fixed 0.5", "dynamic balanced"))

@@ -73,6 +73,7 @@ ARMS = {
     "fixed": realcompo(mode="fixed"),
     "dynamic": realcompo(),
     "dynamic_every_2": realcompo(every=2),
+    "dynamic_online": realcompo(online=True),
     "text_only": realcompo(mode="text only"),
     "spatial_only": realcompo(mode="spatial only"),
 }

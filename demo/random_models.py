@@ -84,7 +84,18 @@ FAMILIES = (SD15, SD21, SDXL)
 def random_weights(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
     """Weights that keep activations near unit scale: norms 1, biases 0, the rest normal / sqrt(fan in)."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: _weight(name, shape, generator) for name, shape in shapes.items()}
+    return {name: random_weight(name, shape, generator) for name, shape in shapes.items()}
+
+
+def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if name.endswith("position_ids"):
+        return torch.arange(shape[-1]).expand(shape)
+    if name.endswith(("alpha_attn", "alpha_dense")):  # GLIGEN's gates, closed at 0
+        return torch.full(shape, 0.5)
+    if len(shape) < 2:
+        return torch.ones(shape) if name.endswith(("weight", "scale")) else torch.zeros(shape)
+    fan_in = shape[1:].numel()
+    return torch.randn(shape, generator=generator) * (0.02 if "embedding" in name else fan_in**-0.5)
 
 
 def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
@@ -216,17 +227,6 @@ def write(models: Path, families: Sequence[Family] = ()) -> None:
             part = Path(f"{path}.{os.getpid()}.part")  # another process may be at it too
             save_file({name: tensor.contiguous() for name, tensor in make(10 * seed).items()}, part)
             part.rename(path)
-
-
-def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    if name.endswith("position_ids"):
-        return torch.arange(shape[-1]).expand(shape)
-    if name.endswith(("alpha_attn", "alpha_dense")):  # GLIGEN's gates, closed at 0
-        return torch.full(shape, 0.5)
-    if len(shape) < 2:
-        return torch.ones(shape) if name.endswith(("weight", "scale")) else torch.zeros(shape)
-    fan_in = shape[1:].numel()
-    return torch.randn(shape, generator=generator) * (0.02 if "embedding" in name else fan_in**-0.5)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,7 @@ class Run:
         self.balancer: Balancer | None = None
         self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
-        self.ahead: tuple[Tensor, Tensor] | None = (
-            None  # where each branch alone led the last step
-        )
+        self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led the last step
         self.last_step = -1
         self.warned = False
 

@@ -11,17 +11,31 @@ from typing import Any
 
 import pytest
 
-from demo.random_models import CONTROLNET, LORA, MODELS, SD15, SD21, SDXL, Family, layout_overrides, write_apart
+from demo.random_models import (
+    CONTROLNET,
+    LORA,
+    MODELS,
+    SD15,
+    SD21,
+    SDXL,
+    UNET_FILE,
+    Family,
+    layout_overrides,
+    write_apart,
+)
 from demo.server import ROOT, Client, serve
 from demo.workflow import to_prompt
 
 STEPS = 2
 SKY, MOUNTAIN, SEA = (6, 230, 230), (143, 255, 140), (9, 7, 230)  # as ADE20K paints them
-FAMILIES = {"realcompo_keypoints_sdxl": SDXL, "realcompo_segmentation_sd21": SD21}
+FAMILIES = {
+    "realcompo_keypoints_sdxl": SDXL, "realcompo_segmentation_sd21": SD21, "realcompo_segmentation_sdxl": SDXL,
+}  # fmt: skip
 SAVED = {"realcompo_layout_guidance": 2}  # pictures; elsewhere one
 WORKFLOWS = [
-    "realcompo_keypoints_sdxl", "realcompo_segmentation_sd21", "realcompo_depth", "realcompo_layout_guidance",
-    "realcompo_stylised_lora", "realcompo_img2img", "realcompo_inpaint", "realcompo_guider", "realcompo_ablation",
+    "realcompo_keypoints_sdxl", "realcompo_segmentation_sd21", "realcompo_segmentation_sdxl", "realcompo_depth",
+    "realcompo_layout_guidance", "realcompo_stylised_lora", "realcompo_tokencompose", "realcompo_img2img",
+    "realcompo_inpaint", "realcompo_guider", "realcompo_ablation",
 ]  # fmt: skip
 
 
@@ -75,6 +89,7 @@ def overrides(family: Family) -> dict[str, dict[str, Any]]:
         "CheckpointLoaderSimple": {"ckpt_name": family.checkpoint},
         "ControlNetLoader": {"control_net_name": CONTROLNET if family is SD15 else family.controlnet},
         "LoraLoader": {"lora_name": LORA},
+        "UNETLoader": {"unet_name": UNET_FILE},
         "ImageScale": size,
         "KSampler": {"steps": STEPS},
         "BasicScheduler": {"steps": STEPS},

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from demo.random_models import MODELS, SD21, SDXL, load_small_text_encoders, wri
 from demo.server import prepare
 
 PACK = "ComfyUI-RealCompo"
+CPU = ("--cpu",)  # ComfyUI's flags
 
 
 class PromptError(Exception):
@@ -36,9 +37,9 @@ class Server:
 class Host:
     """Runs prompts through the real executor and hands back what nodes put out."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, flags: Sequence[str] = CPU) -> None:
         prepare(base, PACK, MODELS)
-        self.loop = boot(base)
+        self.loop = boot(base, flags)
         write(MODELS, [SD21, SDXL])
         load_small_text_encoders()
         import execution
@@ -151,14 +152,14 @@ class AnyType(str):
         return False
 
 
-def boot(base: Path) -> asyncio.AbstractEventLoop:
-    """Import ComfyUI on the CPU with the folders under ``base``, and load the pack that is linked there.
+def boot(base: Path, flags: Sequence[str]) -> asyncio.AbstractEventLoop:
+    """Import ComfyUI with the folders under ``base``, and load the pack that is linked there.
 
     Possible once in a process; returns the loop that the server object holds.
     """
     comfyui = os.environ["COMFYUI_PATH"]
     sys.path.insert(0, comfyui)
-    argv, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base), "--disable-api-nodes"]
+    argv, sys.argv = sys.argv, ["main.py", *flags, "--base-directory", str(base), "--disable-api-nodes"]
     import comfy.options
 
     comfy.options.enable_args_parsing()

@@ -1,0 +1,184 @@
+"""What balancing and finetuning cost at true sizes: SD1.5 and SDXL with random weights.
+
+``python -m benchmarks.full [--family sd15 sdxl] [--pixels 512] [--output FILE]``, with ComfyUI at COMFYUI_PATH: fp32 on
+the CPU, fp16 on a GPU, PyTorch's attention on both. A gradient pass is measured in units of one model evaluation of
+one sample; what an image costs follows from that and from the exact counts of ``benchmarks.cost``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from comfy_host import Host
+from scenes import Scene
+
+from demo.random_models import SD15, SDXL, Family, random_weight
+
+from . import ROOT
+from .comfyui import quiet_host
+from .cost import BUDGET, ROW_STEPS, WARMUP, floor, rounded, say, surroundings, table
+from .meters import around, peak_bytes, seconds
+
+UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
+    "sd15": (SD15, {
+        "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4), "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+    }),
+    "sdxl": (SDXL, {
+        "num_res_blocks": [2, 2, 2], "channel_mult": (1, 2, 4), "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10,
+    }),
+}  # fmt: skip
+WAYS = {"look-ahead": {}, "look-ahead, checkpointed": {"checkpointing": True}, "online": {"online": True}}
+TRAINING = {
+    "prompt": "a red cube and a blue ball", "objects": "a red cube\na blue ball", "steps": 1, "batch": 1,
+    "learning_rate": 8e-6, "seed": 0, "separate": 1.0, "enhance": 0.5, "norm": False, "norm_weight": 0.5,
+    "overlap": "pairs", "downsample": 0, "layers": "all", "rank": 0, "dtype": "model",
+    "checkpoint_every": 0, "prefix": "loras/SepEn", "resume": "none",
+}  # fmt: skip
+
+
+@dataclass
+class Calls:
+    """Seconds of every call of a method, and the most MiB that each held over what was there before it."""
+
+    times: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    def meter(self, call: Callable[[], Any]) -> None:
+        self.peaks.append(peak_bytes(lambda: self.times.append(seconds(call))) / 2**20)
+
+
+@contextmanager
+def metered(owner: type, method: str) -> Iterator[Calls]:
+    """Time and weigh every call of a method."""
+    calls = Calls()
+    with around(owner, method, calls.meter):
+        yield calls
+
+
+def true_size(family: str) -> Any:
+    """A patcher of a family's real U-Net with random weights, made in place: it is in memory once."""
+    import comfy.model_management as memory
+    import comfy.supported_models
+    from comfy.model_patcher import ModelPatcher
+
+    device = memory.get_torch_device()
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    small, sizes = UNETS[family]
+    kind = {"sd15": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[family]
+    config = kind({**small.unet, **sizes, "out_channels": 4, "dtype": dtype})
+    config.set_inference_dtype(dtype, None)
+    model = config.get_model({}, "", device=memory.unet_offload_device())
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.diffusion_model.named_parameters():
+        weight.data.copy_(random_weight(name, weight.shape, generator))
+    return ModelPatcher(model, load_device=device, offload_device=memory.unet_offload_device())
+
+
+class Bench:
+    """Measures one family at one size in a host."""
+
+    def __init__(self, host: Host, family: str, pixels: int) -> None:
+        self.host, self.family, self.pixels = host, family, pixels
+        self.patcher = true_size(family)
+        host.functions["true size"] = lambda _: self.patcher
+
+    def scene(self) -> Scene:
+        scene = Scene(width=self.pixels, height=self.pixels, gligen=False, family=UNETS[self.family][0])
+        scene.model = scene.apply(scene.model, "true size")
+        return scene
+
+    def measure(self) -> dict[str, Any]:
+        weights = sum(p.nbytes for p in self.patcher.model.diffusion_model.parameters())
+        ways = {way: self.balance(way, settings) for way, settings in WAYS.items()}
+        return {
+            "pixels": self.pixels, "weights_mb": weights / 2**20,
+            "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."),
+            "ways": ways, "training": {name: self.train(on) for name, on in (("plain", False), ("checkpointed", True))},
+        }  # fmt: skip
+
+    def balance(self, way: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """A run of two steps without guidance, so that a prediction is one evaluation; one of the steps balances."""
+        say(f"{self.family}: {way}")
+        branch = self.host.pack("nodes.host.branch").Branch
+        late = "online" in settings
+        scene = self.scene()
+        ours = scene.realcompo(settings, steps=2, cfg=1.0)
+        with metered(branch, "predict") as plain, metered(branch, "predict_and_pull" if late else "pull") as pulls:
+            self.host.run(scene, latent=ours[0])
+        row = mean(plain.times)
+        each = mean(pulls.times) / row - late
+        over = {every: (floor(ROW_STEPS) + 2 * balanced(every) * each) / floor(ROW_STEPS) for every in (1, 2)}
+        return {"row_seconds": row, "row_equivalents": each, "over_floor": over,
+                "peak_mb": max(pulls.peaks), "row_peak_mb": max(plain.peaks)}  # fmt: skip
+
+    def train(self, checkpointing: bool) -> dict[str, float]:
+        """One step of SepEn Train on one prompt."""
+        say(f"{self.family}: finetuning, {'checkpointed' if checkpointing else 'plain'}")
+        trainer = self.host.pack("nodes.host.trainer").Trainer
+        scene = self.scene()
+        inputs = TRAINING | {"resolution": self.pixels, "checkpointing": checkpointing}
+        trained = scene.add("SepEnTrain", model=scene.model, clip=scene.clip, **inputs)
+        with metered(trainer, "_take") as steps:
+            self.host.run(scene, lora=trained[1])
+        return {"seconds": mean(steps.times), "peak_mb": max(steps.peaks)}
+
+
+def balanced(every: int) -> int:
+    """Balanced steps of the image that the budgets are about: never its last."""
+    return len(range(round(WARMUP * ROW_STEPS), ROW_STEPS - 1, every))
+
+
+def report(found: dict[str, Any]) -> str:
+    """The figures as text."""
+    head = f"ComfyUI {found['host_version']}, torch {found['torch']}, {found['device']}, random weights"
+    tables = [family_tables(name, figures) for name, figures in found["families"].items()]
+    return "\n\n".join([head, *tables])
+
+
+def family_tables(family: str, found: dict[str, Any]) -> str:
+    about = f"{family}, {found['pixels']} pixels, {found['dtype']}, weights of {found['weights_mb']:.0f} MiB"
+    lines = [
+        (way, f"{x['row_seconds']:.2f}", f"{x['row_equivalents']:.2f}", f"{x['over_floor'][1]:.2f}",
+         f"{x['over_floor'][2]:.2f}", f"{x['peak_mb']:.0f}")
+        for way, x in found["ways"].items()
+    ]  # fmt: skip
+    header = ("balancing", "s a row", "rows a pass", "/ floor", "every 2nd", "peak MiB")
+    training = [(name, f"{x['seconds']:.2f}", f"{x['peak_mb']:.0f}") for name, x in found["training"].items()]
+    budgets = ", ".join(f"{budget}" for budget in BUDGET.values())
+    return "\n\n".join([
+        table(f"{about}; budgets over the floor {budgets}", header, lines),
+        table("SepEn Train, one sample", ("", "s a step", "peak MiB"), training),
+    ])  # fmt: skip
+
+
+def arguments(families: Sequence[str] = tuple(UNETS)) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.full", description=__doc__)
+    parser.add_argument("--family", nargs="+", choices=families, default=list(families))
+    parser.add_argument("--pixels", type=int, default=512, help="width and height of the picture")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "full.json", help="the JSON file")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    flags = ["--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"])]
+    with quiet_host(flags) as host:
+        families = {family: Bench(host, family, options.pixels).measure() for family in options.family}
+        found = rounded({"families": families} | surroundings())
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(found, indent=2) + "\n")
+    say(f"\n{report(found)}\n\n{options.output}")
+
+
+if __name__ == "__main__":
+    main()
