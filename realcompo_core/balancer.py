@@ -236,7 +236,8 @@ def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed:
 
 
 def _random_balance(regions: Tensor, batch: int, seed: int) -> Tensor:
-    """The difference of two independent normal maps, drawn on the CPU so that every device agrees."""
+    """The difference of two independent normal maps, drawn on the CPU so that every device agrees, and once for all
+    samples, so that a batch starts as its samples do alone."""
     generator = torch.Generator().manual_seed(seed)
-    text, spatial = torch.randn(2, batch, 1, *regions.shape[-2:], generator=generator)
-    return (text - spatial).to(regions)
+    text, spatial = torch.randn(2, 1, 1, *regions.shape[-2:], generator=generator)
+    return (text - spatial).to(regions).expand(batch, -1, -1, -1)

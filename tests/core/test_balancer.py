@@ -259,10 +259,15 @@ def test_the_random_start_depends_on_its_seed_alone() -> None:
 
 
 def test_the_random_start_is_the_difference_of_two_normal_maps() -> None:
-    balance = start_balance(BalancerSettings(recipe=Recipe.OFFICIAL), torch.zeros(1, 64, 64), 4, seed=0)
+    balance = start_balance(BalancerSettings(recipe=Recipe.OFFICIAL), torch.zeros(1, 128, 128), 4, seed=0)
     assert float(balance.mean()) == pytest.approx(0, abs=0.05)
     assert float(balance.std()) == pytest.approx(2**0.5, rel=0.03)
-    assert not torch.equal(balance[0], balance[1])
+
+
+def test_the_random_start_of_a_batch_is_that_of_its_samples_alone() -> None:
+    settings = BalancerSettings(recipe=Recipe.OFFICIAL)
+    together, alone = start_balance(settings, REGION, 4, seed=3), start_balance(settings, REGION, 1, seed=3)
+    assert all(torch.equal(sample, alone[0]) for sample in together)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])

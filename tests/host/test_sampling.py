@@ -117,10 +117,15 @@ def test_the_global_random_state_is_not_touched(fresh: Host) -> None:
 
 
 # The paper's raw step of 1e6 would also enlarge the rounding by which a batch differs from its images.
-BATCHES = [{"recipe": "balanced", "release": 4.0}, {"recipe": "paper", "step_scale": 1e-3}]
+BATCHES = {
+    "balanced": {"recipe": "balanced", "release": 4.0},
+    "online": {"recipe": "balanced", "release": 4.0, "online": True},
+    "paper": {"recipe": "paper", "step_scale": 1e-3},
+    "official": {"recipe": "official", "step_scale": 1e-3},
+}
 
 
-@pytest.mark.parametrize("settings", BATCHES, ids=["balanced", "paper"])
+@pytest.mark.parametrize("settings", BATCHES.values(), ids=BATCHES)
 def test_a_balanced_batch_is_its_images_one_by_one(host: Host, settings: dict) -> None:
     """Each sample has its own balance and its own moves; to float tolerance: batches are computed in other order."""
     scene = Scene(width=64, height=64, batch=4)
