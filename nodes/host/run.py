@@ -38,7 +38,7 @@ class Run:
         self.balancer: Balancer | None = None
         self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
-        self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led the last step
+        self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led a step whose balance waits
         self.last_step = -1
         self.warned = False
 
@@ -56,7 +56,7 @@ class Run:
         if self._blends() and self.balancer is None:
             self.balancer = self._start(latent)
         pulls: dict[str, Pull] = {}
-        if first_of_step and self._looks_back(step):
+        if first_of_step and self.ahead is not None:
             text, spatial, pulls = self._rebalance_late(step, shared, sigma)
         else:
             text, spatial = self._predict(step, shared, sigma)
@@ -64,7 +64,7 @@ class Run:
                 pulls = self._rebalance(step, shared, sigma, text, spatial)
         if first_of_step:
             self._record(step, sigma, pulls)
-            self.ahead = self._next_latents(step, shared, sigma, text, spatial) if self._looks_back(step + 1) else None
+            self.ahead = self._next_latents(step, shared, sigma, text, spatial) if self._waits(step) else None
         blended = self._blended(step, text, spatial)
         self.offset = self.offset + blended.move
         return self._guide(blended - self.offset, latent, sigma)
@@ -122,7 +122,7 @@ class Run:
         pulls = self._within_memory(lambda: {branch.name: look(branch) for branch in (self.text, self.spatial)})
         if not pulls:
             return *self._predict(step, latent, sigma), pulls
-        self._follow(step - 1, pulls, self.ahead)
+        self._follow(self.last_step, pulls, self.ahead)
         return found["text"], found["spatial"], pulls
 
     def _within_memory(self, passes: Callable[[], dict[str, Pull]]) -> dict[str, Pull]:
@@ -220,9 +220,9 @@ class Run:
         """Whether the balance of this step moves before its blend."""
         return not self.settings.looks_back and self._balances(step)
 
-    def _looks_back(self, step: int) -> bool:
-        """Whether the balance of the last step moves now that its latent is reached."""
-        return self.settings.looks_back and 0 < step < self.schedule.steps and self._balances(step - 1)
+    def _waits(self, step: int) -> bool:
+        """Whether the balance of this step moves once its latent is reached."""
+        return self.settings.looks_back and self._balances(step)
 
     def _balances(self, step: int) -> bool:
         dynamic = self.settings.mode is Mode.DYNAMIC

@@ -71,6 +71,13 @@ def test_it_balances_once_a_step_in_any_sampler(host: Host, sampler: str) -> Non
     assert latent.isfinite().all() and len(slopes) == len(trace.losses()) == 3
 
 
+@pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
+def test_samplers_with_sigmas_of_their_own(host: Host, sampler: str) -> None:
+    """They may leave a step out, the first blended one too."""
+    latent, trace, slopes = run(host, {"online": True, "warmup": 0.4}, steps=5, sampler_name=sampler)
+    assert latent.isfinite().all() and len(slopes) == len(trace.losses())
+
+
 def test_a_text_loss_of_zero_is_still_read(host: Host) -> None:
     _, trace, _ = run(host, {"online": True, "text_loss": 0.0}, steps=4)
     assert all({"text", "spatial"} <= set(losses) for losses in trace.losses())
