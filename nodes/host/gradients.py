@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
@@ -24,7 +25,10 @@ GRADIENT_MEMORY = 6
 # Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
 # What autograd says of an operation that it cannot go back through.
-NO_BACKWARD = ("does not require grad", "Inference tensor", "inplace operation", "derivative for")
+NO_BACKWARD = (
+    "does not require grad", "Inference tensor", "inference tensor", "inplace operation", "derivative for",
+    "automatic differentiation",
+)  # fmt: skip
 
 
 def differentiable_patcher(patcher: ModelPatcher) -> ModelPatcher:
@@ -51,11 +55,23 @@ def loss_scale(model: Any) -> float:
 @contextmanager
 def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
     """Leave inference mode and make the modules usable in autograd, without a copy; undone at exit."""
-    with torch.inference_mode(False), torch.enable_grad(), uncompiled(), ExitStack() as stack:
+    with torch.inference_mode(False), torch.enable_grad(), uncompiled(), unstreamed(), ExitStack() as stack:
         for module in modules:
             stack.enter_context(borrowed(module))
             stack.enter_context(differentiable_attention(module))
         yield
+
+
+@contextmanager
+def unstreamed() -> Generator[None]:
+    """Let the host cast offloaded weights into tensors of their own: newer ones have a buffer for each of their
+    streams, which the next layer's weights overwrite before the backward pass comes to these."""
+    host = comfy.model_management
+    streams, host.NUM_STREAMS = host.NUM_STREAMS, 0
+    try:
+        yield
+    finally:
+        host.NUM_STREAMS = streams
 
 
 @contextmanager
