@@ -21,6 +21,7 @@ from ...realcompo_core.errors import InputError, within
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
 from .capture import EARLY_EXIT, GRAPH_END, Capture, attention_blocks, choose_blocks, grounded, watch
+from .compiling import uncompiled
 from .gradients import (
     differentiable,
     differentiable_options,
@@ -122,7 +123,7 @@ class Branch:
         for conds in _by_hooks(grounded(self.positive)):
             capture = Capture(watch(conds, size), blocks)
             options = self._counted(capture.install(self.options, EARLY_EXIT), f"{self.name} {objective.name}")
-            with self._as_current_patcher():
+            with self._as_current_patcher(), uncompiled():
                 pulls.append(self._read(capture, objective, conds, latent, sigma, options, gradient)[1])
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
 

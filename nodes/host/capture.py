@@ -170,6 +170,7 @@ class AttentionPatch:
         self.report, self.occupant, self.last = report, occupant, last
         self.added: list[tuple[Callable, dict]] = []
 
+    @torch.compiler.disable  # a compiler would keep guards on what was reported before, and compile at every step
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         self.report(q, k, options)
         if self.last:

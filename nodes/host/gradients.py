@@ -6,15 +6,18 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils.checkpoint import checkpoint
 
 from ...realcompo_core.errors import InputError
+from .compiling import compile_anew, uncompiled
 
 # A gradient pass of one sample holds about six times what the host reckons for evaluating two
 # (SD1.5 at 512 pixels, early exit); more of the weights may have to wait elsewhere for it.
@@ -22,12 +25,15 @@ GRADIENT_MEMORY = 6
 # Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
 # What autograd says of an operation that it cannot go back through.
-NO_BACKWARD = ("does not require grad", "Inference tensor", "inplace operation", "derivative for")
+NO_BACKWARD = (
+    "does not require grad", "Inference tensor", "inference tensor", "inplace operation", "derivative for",
+    "automatic differentiation",
+)  # fmt: skip
 
 
 def differentiable_patcher(patcher: ModelPatcher) -> ModelPatcher:
     """The patcher, or its plain twin where a newer host pages weights in and out below autograd."""
-    return patcher.get_non_dynamic_delegate() if getattr(patcher, "is_dynamic", bool)() else patcher
+    return compile_anew(patcher.get_non_dynamic_delegate()) if getattr(patcher, "is_dynamic", bool)() else patcher
 
 
 def reserve_gradient_memory(patcher: ModelPatcher) -> None:
@@ -49,11 +55,23 @@ def loss_scale(model: Any) -> float:
 @contextmanager
 def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
     """Leave inference mode and make the modules usable in autograd, without a copy; undone at exit."""
-    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+    with torch.inference_mode(False), torch.enable_grad(), uncompiled(), unstreamed(), ExitStack() as stack:
         for module in modules:
             stack.enter_context(borrowed(module))
             stack.enter_context(differentiable_attention(module))
         yield
+
+
+@contextmanager
+def unstreamed() -> Generator[None]:
+    """Let the host cast offloaded weights into tensors of their own: newer ones have a buffer for each of their
+    streams, which the next layer's weights overwrite before the backward pass comes to these."""
+    host = comfy.model_management
+    streams, host.NUM_STREAMS = host.NUM_STREAMS, 0
+    try:
+        yield
+    finally:
+        host.NUM_STREAMS = streams
 
 
 @contextmanager
@@ -155,14 +173,20 @@ def _snapshot(args: tuple) -> tuple:
 
 
 def _needs_alias(tensor: Tensor | None) -> bool:
-    plain = type(tensor) in (Tensor, nn.Parameter)
-    return plain and (tensor.is_inference() or tensor.requires_grad)
+    if tensor is None or is_traceable_wrapper_subclass(tensor):  # such a wrapper has no storage, and is unwrapped first
+        return False
+    return tensor.is_inference() or tensor.requires_grad
 
 
 def _alias(tensor: Tensor) -> Tensor:
+    """A tensor of the same class on the same storage; subclasses, as of GGUF loaders, say what shape they stand for."""
     alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
-    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+    alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    if type(tensor) in (Tensor, nn.Parameter):
+        return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+    alias = alias.as_subclass(type(tensor))
+    vars(alias).update(vars(tensor))
+    return alias
 
 
 def _with_override(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

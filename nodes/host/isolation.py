@@ -9,6 +9,8 @@ from typing import Any
 import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 
+from .compiling import compile_anew
+
 
 def may_share(one: ModelPatcher, other: ModelPatcher, hooked: bool) -> bool:
     """Whether two patchers of one module want the same weights in it.
@@ -27,13 +29,13 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
     megabytes = patcher.model_size() / 2**20
     logging.info("RealCompo: both branches use one checkpoint with different patches; copying it (%.0f MB)", megabytes)
     if getattr(patcher, "is_dynamic", bool)():  # newer hosts keep such weights on disk: load them once more
-        return patcher.clone(disable_dynamic=True)
+        return compile_anew(patcher.clone(disable_dynamic=True))
     _unload(patcher)
     clone = patcher.clone()
     clone.model, clone.parent = _copied(patcher.model), None
     clone.backup, clone.object_patches_backup, clone.hook_backup = {}, {}, {}
     clone.pinned = set()
-    return clone
+    return compile_anew(clone)
 
 
 def give_own_hooks(conds: dict[str, list[dict]]) -> None:

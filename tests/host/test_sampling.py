@@ -34,7 +34,7 @@ def assert_limits(host: Host, scene: Scene, settings: dict | None = None, **samp
     out = host.run(
         scene,
         stock_text=scene.stock(**sampling)[0],
-        stock_spatial=scene.stock(scene.spatial, **sampling)[0],
+        stock_spatial=scene.stock(scene.spatial, scene.spatial_model, **sampling)[0],
         text=scene.realcompo({"mode": "fixed", "text_weight": 1.0} | (settings or {}), **sampling)[0],
         spatial=scene.realcompo({"mode": "fixed", "text_weight": 0.0} | (settings or {}), **sampling)[0],
     )
