@@ -341,21 +341,21 @@ async def test_pictures_to_trace_over(ui: Frontend) -> None:
 
     await ui.set(loader, image="traced.png")
     await ui.connect(loader, "IMAGE", node, "image")
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture').naturalWidth === 64")
+    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 64")
     assert "traced.png" in await picture.get_attribute("src")
 
     dropped = BytesIO()
     Image.new("RGB", (32, 32), "blue").save(dropped, "png")
     await ui.drop(".rc-stage", "blue.png", dropped.getvalue())
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture').naturalWidth === 32")
+    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 32")
     assert (await picture.get_attribute("src")).startswith("blob:")
     assert await ui.nodes() == [node, loader] and "blob:" not in str(await ui.saved())
     await ui.draw(node, "a cat", 0.1, 0.1, 0.4, 0.6)
     await ui.leave()
     await ui.graph_undo()
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture').naturalWidth === 32")
+    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 32")
     await (await ui.editor(node)).get_by_role("button", name="Picture to trace over").click()
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture').naturalWidth === 64")
+    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 64")
     assert ui.errors == []
 
 
@@ -370,7 +370,7 @@ async def test_what_the_node_was_given_is_shown_after_a_run(ui: Frontend) -> Non
     await ui.connect(node, "layout", preview, "layout")
     await ui.leave()
     await ui.run()
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture').naturalWidth === 512")
+    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 512")
     assert ui.errors == []
 
 
