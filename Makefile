@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo browser test test-e2e test-host lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
+.PHONY: help host demo browser test test-e2e lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,14 +16,11 @@ lint: host  ## style and types
 browser: host  ## what the editor's tests need: Chromium and the newest frontend
 	@python3 tests/provision.py browser
 
-test: host browser lint  ## everything, on two cores at once
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-e2e test-host
+test: host browser lint  ## everything, in two processes
+	@.host/run -m pytest --numprocesses 2 --dist loadfile
 
 test-e2e: host browser  ## real servers and a real browser
 	@.host/run -m pytest tests/e2e
-
-test-host: host  ## the core, the nodes in ComfyUI, the editor's modules; gives way to browsers
-	@nice .host/run -m pytest tests/core tests/host tests/web
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost

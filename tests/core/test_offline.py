@@ -235,12 +235,12 @@ def test_any_text_is_a_layout_or_one_clear_error(prompt: str) -> None:
 @pytest.mark.parametrize("unit", ["a cat on a dog ", "a cat and ", "cat ", ", ", "the cat, ", "(", "in a box "])
 def test_long_prompts_take_little_time(unit: str) -> None:
     prompt = (unit * MAXIMUM_PROMPT)[:MAXIMUM_PROMPT]
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         plan(prompt)
     except InputError as error:
         assert len(str(error)) < 20 * MAXIMUM_PROMPT
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_every_relation_of_the_generated_sentences_has_a_rule() -> None:

