@@ -176,7 +176,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--singles", type=int, default=30, help="prompts with one object")
     parser.add_argument("--split", choices=("development", "held-out"), default="held-out")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "sepen.json")
     return parser.parse_args()
 
