@@ -15,7 +15,7 @@ STEPS, CFG = 25, 3.0
 SAMPLING = {"steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
 BALANCER = {
     "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.2, "every": 1, "step_scale": 1.0,
-    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 1.0, "release": 25.0,
+    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 2.0, "release": 25.0,
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class Bench(Graph):
         if arm.stock:
             return self.add("KSampler", **inputs, **(text if arm.stock == "text" else spatial))[0]
         both = text | {f"spatial_{name}": link for name, link in spatial.items()}
-        balancer = self.add("RealCompoBalancer", **BALANCER | arm.settings)[0]
+        balancer = self.add("RealCompoBalancer", **arm.balancer)[0]
         return self.add("RealCompoKSampler", balancer=balancer, **inputs, **both)[0]
 
     def picture(self, latent: list) -> list:
@@ -70,6 +70,11 @@ class Arm:
     @property
     def dynamic(self) -> bool:
         return self.name.startswith("dynamic")
+
+    @property
+    def balancer(self) -> dict[str, Any]:
+        """Everything that the balancer is set to; nothing for a stock sampler."""
+        return {} if self.stock else {**BALANCER, **self.settings}
 
 
 FROZEN = {"step_scale": 0.0, "release": 0.0, "lean": 0.0}

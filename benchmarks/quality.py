@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
     with quiet_host() as host, path.open("a") as lines:
         studio = Studio(host, batch, spatial)
         for index, prompt, arm in share:
-            line = {"arm": arm.name, "prompt": index, "pictures": studio.scores(prompt, arm, seed=index)}
+            pictures = studio.scores(prompt, arm, seed=index)
+            line = {"arm": arm.name, "balancer": arm.balancer, "prompt": index, "pictures": pictures}
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
@@ -84,7 +85,7 @@ def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, wor
     """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
     mend(folder)
-    done = {(line["arm"], line["prompt"]) for line in lines_of(folder)}
+    done = {(line["arm"], line["prompt"]) for line in scored(arms, len(of), folder)}
     todo = [(i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done]
     context = multiprocessing.get_context("spawn")
     jobs = [
@@ -93,11 +94,18 @@ def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, wor
     ]
     for job in jobs if todo else ():
         job.start()
-    watch(jobs, folder, len(done) + len(todo))
+    watch(jobs, lambda: len(scored(arms, len(of), folder)), len(done) + len(todo))
     if any(job.exitcode for job in jobs):
         raise SystemExit("a worker failed; what it finished is kept")
+    return scored(arms, len(of), folder)
+
+
+def scored(arms: Sequence[Arm], count: int, folder: Path) -> list[dict]:
+    """The scores of these arms, as they are set now, on the first prompts, in one order."""
     order = {arm.name: number for number, arm in enumerate(arms)}
-    lines = [line for line in lines_of(folder) if line["arm"] in order and line["prompt"] < len(of)]
+    balancers = {arm.name: arm.balancer for arm in arms}
+    lines = [line for line in lines_of(folder) if balancers.get(line["arm"]) == line["balancer"]]
+    lines = [line for line in lines if line["prompt"] < count]
     return sorted(lines, key=lambda line: (order[line["arm"]], line["prompt"]))
 
 
@@ -116,13 +124,13 @@ def _whole(path: Path) -> list[str]:
     return [text for text in path.read_text().splitlines(keepends=True) if text.endswith("\n")]
 
 
-def watch(jobs: Sequence[multiprocessing.Process], folder: Path, total: int) -> None:
+def watch(jobs: Sequence[multiprocessing.Process], count: Callable[[], int], total: int) -> None:
     """Print progress until all workers have ended."""
-    started, before = time.monotonic(), len(lines_of(folder))
+    started, before = time.monotonic(), count()
     while any(job.is_alive() for job in jobs):
         for job in jobs:
             job.join(timeout=10 / len(jobs))
-        done = len(lines_of(folder))
+        done = count()
         rate = (done - before) / (time.monotonic() - started)
         left = f", {(total - done) / rate / 60:.0f} min left" if rate else ""
         print(f"\r  {done}/{total} pictures{left}   ", end="", flush=True)

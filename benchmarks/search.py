@@ -10,12 +10,12 @@ from .quality import compare, parser
 
 GRID = {
     "warmup": (0.0, 0.12, 0.2, 0.28),
-    "lean": (0.0, 1.0, 2.0),
+    "lean": (0.0, 1.0, 2.0, 3.0),
     "release": (0.0, 8.0, 25.0, 50.0),
     "step_scale": (0.0, 1.0, 2.0),
     "prior": (0.0, 1.5, 3.0),
 }
-CENTRE = {"warmup": 0.2, "lean": 1.0, "release": 25.0, "step_scale": 1.0, "prior": 1.5}
+CENTRE = {"warmup": 0.2, "lean": 2.0, "release": 25.0, "step_scale": 1.0, "prior": 1.5}
 
 
 def candidates() -> list[Arm]:

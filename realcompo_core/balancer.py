@@ -88,7 +88,7 @@ class BalancerSettings:
     step_scale: float = 1.0  # factor on the recipe's step
     limit: float = 4.0  # bound of the balance in logits, BALANCED only
     prior: float = 1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
-    lean: float = 1.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
+    lean: float = 2.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
     release: float = 25.0  # logits towards the text branch over a run, where attention is in its region, BALANCED only
     downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
     layers: Layers = Layers.ALL  # which of the attention layers at that factor are read

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arms import ARMS, STATIC
-from benchmarks.quality import lines_of
+from benchmarks.quality import lines_of, scored
 from benchmarks.search import candidates
 from benchmarks.statistics import MEASURES, above, front, measures, resamples
 from demo.server import ROOT
@@ -79,6 +79,14 @@ def test_a_stopped_run_goes_on_where_it_was(output: Path) -> None:
     count = len(lines_of(folder))
     assert quality(output, "--prompts", str(PROMPTS), "--workers", "1").returncode == 0
     assert len(lines_of(folder)) == count + 1
+
+
+def test_scores_of_other_settings_do_not_count(tmp_path: Path) -> None:
+    arm = next(arm for arm in ARMS if arm.name == "dynamic balanced")
+    line = {"arm": arm.name, "balancer": arm.balancer, "prompt": 1, "pictures": []}
+    others = [{**line, "balancer": {**arm.balancer, "lean": -1.0}}, {**line, "prompt": 3}, {**line, "arm": "unknown"}]
+    (tmp_path / "0.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (*others, line, {**line, "prompt": 0})))
+    assert scored([arm], 3, tmp_path) == [{**line, "prompt": 0}, line]
 
 
 # The arithmetic
