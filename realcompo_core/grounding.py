@@ -17,13 +17,15 @@ from .tokens import Tokenizer, locate
 class Objects:
     """What a loss needs of a grounding at one size: ``regions`` [objects, H, W] and token positions.
 
-    ``members`` are the layout's entities, by number, that each object stands for.
+    ``members`` are the layout's entities, by number, that each object stands for. ``corner`` (row, column) is where
+    in the latent the regions begin, in cells.
     """
 
     phrases: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
     regions: Tensor
     members: tuple[tuple[int, ...], ...]
+    corner: tuple[int, int] = (0, 0)
 
     def weights(self, entities: Sequence[float]) -> Tensor:
         """Each object's weight [objects], of the weights of all entities; of several that it stands for the largest."""

@@ -18,13 +18,15 @@ class Reading:
     """The attention of one branch at one step, on the CPU.
 
     ``attention`` [B, objects, h, w] in attention cells, ``regions`` [objects, H, W] in latent cells, ``losses``
-    [B, objects] (share of attention outside the region), ``phrases`` one per object.
+    [B, objects] (share of attention outside the region), ``phrases`` one per object, ``corner`` (row, column) of the
+    regions in the latent, in cells.
     """
 
     attention: Tensor
     regions: Tensor
     losses: Tensor
     phrases: tuple[str, ...]
+    corner: tuple[int, int] = (0, 0)
 
     @property
     def loss(self) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...realcompo_core.attention import Layers
 from ...realcompo_core.errors import InputError, within
+from ...realcompo_core.grounding import Objects
 from ...realcompo_core.losses import region_loss
 from ...realcompo_core.trace import Reading
 from .capture import EARLY_EXIT, GRAPH_END, Capture, attention_blocks, choose_blocks, grounded, watch
@@ -266,7 +267,9 @@ def _controls(conds: list[dict]) -> list[Any]:
 
 def readings_of(capture: Capture) -> tuple[Reading, ...]:
     """What a capture has seen, for the trace."""
-    return tuple(
-        Reading(a.detach().float().cpu(), o.regions.float().cpu(), region_loss(a, o.regions).detach().cpu(), o.phrases)
-        for o, a in capture.pooled()
-    )
+    return tuple(_reading(objects, attention.detach()) for objects, attention in capture.pooled())
+
+
+def _reading(objects: Objects, attention: Tensor) -> Reading:
+    losses = region_loss(attention, objects.regions).cpu()
+    return Reading(attention.float().cpu(), objects.regions.float().cpu(), losses, objects.phrases, objects.corner)

@@ -153,7 +153,7 @@ class Run:
         weights = self._loss_weights()
         gradient = sum(weights[name] * pull.gradient for name, pull in pulls.items())
         slope = balance_gradient(gradient, *ahead, self.balancer.balance)
-        settled = self._settled(pulls["text"]).to(slope)
+        settled = self._settled(pulls["text"], slope)
         self._warn(self.balancer.update(slope, step, self._cells(pulls), settled))
 
     def _next_latents(
@@ -235,9 +235,15 @@ class Run:
         return Balancer(self.settings, regions.to(latent), latent.shape[0], self.seed, self.schedule.steps)
 
     @staticmethod
-    def _settled(pull: Pull) -> Tensor:
-        maps = [settled(reading.attention, reading.regions) for reading in pull.readings]
-        return torch.stack(maps).amin(0) if maps else torch.zeros(())
+    def _settled(pull: Pull, slope: Tensor) -> Tensor:
+        """Where no reading has anything left to place [B, 1, H, W], as ``slope``; nowhere without readings."""
+        whole = torch.ones_like(slope) if pull.readings else torch.zeros_like(slope)
+        for reading in pull.readings:
+            found = settled(reading.attention, reading.regions).to(slope)
+            (y, x), (height, width) = reading.corner, found.shape[-2:]
+            area = whole[..., y : y + height, x : x + width]
+            area.copy_(torch.minimum(area, found))
+        return whole
 
     @staticmethod
     def _cells(pulls: dict[str, Pull]) -> tuple[int, int]:

@@ -195,6 +195,20 @@ def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
     assert cube.sum() == 0 < ball.sum()
 
 
+def test_release_of_an_area_conditioning_on_the_text_branch(fresh: Host) -> None:
+    """What the area's attention says of its cells stays there; outside the area nothing is left to place."""
+    scene = Scene(width=128, height=128)
+    right = scene.add("ConditioningSetArea", conditioning=scene.text, width=64, height=128, x=64, y=0, strength=1.0)[0]
+    everywhere = scene.add("CLIPTextEncode", clip=scene.clip, text="a room")[0]
+    scene.text = scene.add("ConditioningCombine", conditioning_1=right, conditioning_2=everywhere)[0]
+    ours = scene.realcompo({"release": 6.0, "step_scale": 0.0, "limit": 100.0}, steps=3)
+    trace = fresh.run(scene, trace=ours[1])["trace"]
+    gained = trace.steps[1].weight.logit() - trace.steps[0].weight.logit()
+    torch.testing.assert_close(gained[..., :8], torch.full_like(gained[..., :8], 2.0), rtol=1e-3, atol=1e-3)
+    ball = gained[..., 6:14, 10:14]
+    assert (ball < 1.99).all() and (ball > 0).all()
+
+
 def test_conditionings_of_other_sigmas_are_left_out(fresh: Host) -> None:
     scene = Scene(**SIZE)
     scene.spatial = scene.add("ConditioningSetTimestepRange", conditioning=scene.spatial, start=0.0, end=0.5)[0]
