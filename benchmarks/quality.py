@@ -30,6 +30,7 @@ from .arms import ARMS, QUICK, STEPS, Arm, Bench
 from .statistics import MEASURES, above, interval, measures, resamples
 
 WEIGHTS = ROOT / "demo" / "weights"
+HEIGHTS = {"above": "composition", "success_above": "success"}
 
 
 def weights_hash() -> str:
@@ -138,7 +139,8 @@ def watch(jobs: Sequence[multiprocessing.Process], count: Callable[[], int], tot
 
 
 def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> dict[str, dict]:
-    """Every arm's measures with intervals; ``above`` is how far a dynamic arm stands over the static front."""
+    """Every arm's measures with intervals; ``above`` is how far a dynamic arm stands over the static front of
+    composition against realism, ``success_above`` over that of success against realism."""
     draws, everything = resamples(len(of)), np.arange(len(of))
     scores = {arm.name: _scores(lines, arm.name) for arm in arms}
     means = {name: measures(s, everything) for name, s in scores.items()}
@@ -152,8 +154,10 @@ def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> d
         row["ci"] = {name: interval(drawn[arm.name][name]) for name in MEASURES}
         if arm.dynamic:
             static = [other.name for other in arms if not other.dynamic]
-            row["above"] = round(_above(arm.name, static, means), 4)
-            row["ci"]["above"] = interval(np.array([_above(arm.name, static, drawn, i) for i in range(len(draws))]))
+            for name, height in HEIGHTS.items():
+                row[name] = round(_above(height, arm.name, static, means), 4)
+                heights = [_above(height, arm.name, static, drawn, i) for i in range(len(draws))]
+                row["ci"][name] = interval(np.array(heights))
         out[arm.name] = row
     return out
 
@@ -164,14 +168,14 @@ def _scores(lines: Sequence[dict], arm: str) -> dict[str, np.ndarray]:
             for name in MEASURES if name != "joint"}  # fmt: skip
 
 
-def _above(arm: str, static: Sequence[str], of: dict[str, dict[str, np.ndarray]], draw: Any = ()) -> float:
-    points = {name: (of[name]["realism"][draw], of[name]["composition"][draw]) for name in (arm, *static)}
+def _above(height: str, arm: str, static: Sequence[str], of: dict[str, dict[str, np.ndarray]], draw: Any = ()) -> float:
+    points = {name: (of[name]["realism"][draw], of[name][height][draw]) for name in (arm, *static)}
     return above(points.pop(arm), list(points.values()))
 
 
 def show(rows: dict[str, dict]) -> None:
     """Print the table."""
-    heads = [*MEASURES, "above"]
+    heads = [*MEASURES, *HEIGHTS]
     print(f"{'arm':34s}" + "".join(f"{head:>21s}" for head in heads))
     for name, row in rows.items():
         cells = [f"{row[h]:.3f} [{row['ci'][h][0]:.3f} {row['ci'][h][1]:.3f}]" if h in row else "" for h in heads]

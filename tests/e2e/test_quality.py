@@ -84,9 +84,10 @@ def test_a_stopped_run_goes_on_where_it_was(output: Path) -> None:
 def test_scores_of_other_settings_do_not_count(tmp_path: Path) -> None:
     arm = next(arm for arm in ARMS if arm.name == "dynamic balanced")
     line = {"arm": arm.name, "balancer": arm.balancer, "prompt": 1, "pictures": []}
+    first = {**line, "prompt": 0}
     others = [{**line, "balancer": {**arm.balancer, "lean": -1.0}}, {**line, "prompt": 3}, {**line, "arm": "unknown"}]
-    (tmp_path / "0.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (*others, line, {**line, "prompt": 0})))
-    assert scored([arm], 3, tmp_path) == [{**line, "prompt": 0}, line]
+    (tmp_path / "0.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (*others, line, first)))
+    assert scored([arm], 3, tmp_path) == [first, line]
 
 
 # The arithmetic
