@@ -176,10 +176,10 @@ def _above(height: str, arm: str, static: Sequence[str], of: dict[str, dict[str,
 def show(rows: dict[str, dict]) -> None:
     """Print the table."""
     heads = [*MEASURES, *HEIGHTS]
-    print(f"{'arm':34s}" + "".join(f"{head:>21s}" for head in heads))
+    print(f"{'arm':34s}" + "".join(f"{head:>22s}" for head in heads))
     for name, row in rows.items():
         cells = [f"{row[h]:.3f} [{row['ci'][h][0]:.3f} {row['ci'][h][1]:.3f}]" if h in row else "" for h in heads]
-        print(f"{name:34s}" + "".join(f"{cell:>21s}" for cell in cells))
+        print(f"{name:34s}" + "".join(f"{cell:>22s}" for cell in cells))
 
 
 def plot(rows: dict[str, dict], path: Path) -> None:
