@@ -188,14 +188,16 @@ def plot(rows: dict[str, dict], path: Path) -> None:
 
     from .statistics import front
 
-    figure = Figure((8, 6), layout="tight")
+    figure = Figure((11, 8), layout="tight")
     axes = figure.subplots()
     static = [(row["realism"], row["composition"]) for name, row in rows.items() if "above" not in row]
     axes.plot(*zip(*front(static), strict=True), color="grey", linestyle="--", label="front of the static arms")
     for name, row in rows.items():
-        colour = "tab:orange" if "above" in row else "tab:blue"
-        axes.plot(row["realism"], row["composition"], "o", color=colour)
-        axes.annotate(name, (row["realism"], row["composition"]), textcoords="offset points", xytext=(5, 4), size=8)
+        point, dynamic = (row["realism"], row["composition"]), "above" in row
+        axes.plot(*point, "o", color="tab:orange" if dynamic else "tab:blue")
+        side = {"ha": "left", "xytext": (6, 0)} if dynamic else {"ha": "right", "xytext": (-6, 0)}
+        axes.annotate(name, point, textcoords="offset points", va="center", size=8, **side)
+    axes.margins(x=0.25)
     axes.set(xlabel="realism", ylabel="composition")
     axes.legend(loc="lower left")
     figure.savefig(path, dpi=120)
