@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from comfy_host import Graph
 
 from demo.toy.prompts import Prompt
+from realcompo_core.balancer import BalancerSettings
 
 PIXELS = 128
 STEPS, CFG = 25, 3.0
 SAMPLING = {"steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
-BALANCER = {
-    "mode": "dynamic", "recipe": "balanced", "text_weight": 0.5, "warmup": 0.2, "every": 1, "step_scale": 1.0,
-    "limit": 4.0, "prior": 1.5, "downsample": 0, "layers": "all", "checkpointing": False, "lean": 2.0, "release": 25.0,
-}  # fmt: skip
+BALANCER = {**asdict(BalancerSettings()), "object_weights": ""}  # what a user gets; the node reads weights as text
 
 
 class Bench(Graph):

@@ -30,7 +30,7 @@ from .arms import ARMS, QUICK, STEPS, Arm, Bench
 from .statistics import MEASURES, above, interval, measures, resamples
 
 WEIGHTS = ROOT / "demo" / "weights"
-HEIGHTS = {"above": "composition", "success_above": "success"}
+HEIGHTS = {"above": "composition", "success_above": "success"}  # over a front of that measure against realism
 
 
 def weights_hash() -> str:

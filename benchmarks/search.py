@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .arms import DYNAMIC, STATIC, Arm
+from .arms import BALANCER, DYNAMIC, STATIC, Arm
 from .quality import compare, parser
 
 GRID = {
@@ -15,7 +15,7 @@ GRID = {
     "step_scale": (0.0, 1.0, 2.0),
     "prior": (0.0, 1.5, 3.0),
 }
-CENTRE = {"warmup": 0.2, "lean": 2.0, "release": 25.0, "step_scale": 1.0, "prior": 1.5}
+CENTRE = {name: BALANCER[name] for name in GRID}
 
 
 def candidates() -> list[Arm]:

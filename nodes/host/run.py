@@ -236,7 +236,7 @@ class Run:
 
     @staticmethod
     def _settled(pull: Pull, slope: Tensor) -> Tensor:
-        """Where no reading has anything left to place [B, 1, H, W], as ``slope``; nowhere without readings."""
+        """Where no reading has anything left to place [B, 1, H, W], of ``slope``'s size; nowhere without readings."""
         whole = torch.ones_like(slope) if pull.readings else torch.zeros_like(slope)
         for reading in pull.readings:
             found = settled(reading.attention, reading.regions).to(slope)

@@ -59,6 +59,9 @@ def near(found: list, *expected: tuple) -> bool:
     )
 
 
+# From a drawing to a picture
+
+
 async def test_two_drawn_boxes_make_a_picture_that_brings_the_graph_back(ui: Frontend) -> None:
     layout = await picture_workflow(ui)
     circle, square = ("red circle", (0.06, 0.3, 0.44, 0.7)), ("blue square", (0.56, 0.3, 0.94, 0.7))
@@ -83,6 +86,9 @@ async def test_two_drawn_boxes_make_a_picture_that_brings_the_graph_back(ui: Fro
 
 def values(workflow: dict) -> dict:
     return {node["id"]: (node["type"], node.get("widgets_values") or []) for node in workflow["nodes"]}
+
+
+# What is stored and brought back
 
 
 async def test_a_new_node_shows_its_example_and_stores_one_text(ui: Frontend) -> None:
@@ -215,6 +221,9 @@ async def test_resized_collapsed_and_in_a_subgraph(ui: Frontend) -> None:
     assert ui.errors == []
 
 
+# Keyboard and mouse
+
+
 async def test_the_keyboard_does_everything(ui: Frontend) -> None:
     node = await ui.add("RealCompoLayout")
     editor = await ui.editor(node)
@@ -329,6 +338,9 @@ async def test_zoom_is_the_editors_where_it_has_the_focus_and_panning_the_graphs
     await ui.page.wait_for_function("() => app.canvas.ds.scale < 1")
     assert near(await ui.layout(node), CUBE, BALL)
     assert ui.errors == []
+
+
+# What the node shows
 
 
 async def test_pictures_to_trace_over(ui: Frontend) -> None:

@@ -80,6 +80,9 @@ def failure(host: Host, **inputs: Any) -> str:
     return str(caught.value)
 
 
+# Without a server
+
+
 def test_offline_without_any_configuration(config: Path, fresh: Host) -> None:
     found = plan(fresh, profile="offline")
     assert found["status"] == "offline planner: 3 objects: two corgis (2), a tabby cat"
@@ -91,6 +94,9 @@ def test_offline_without_any_configuration(config: Path, fresh: Host) -> None:
 
 def test_a_prompt_without_objects_is_told(config: Path, fresh: Host) -> None:
     assert failure(fresh, prompt="", profile="offline").startswith("RealCompo Layout Planner, prompt: expected")
+
+
+# What a model is asked, and what is remembered
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -159,6 +165,9 @@ def test_only_so_many_layouts_are_remembered(config: Path, fresh: Host, server: 
     finally:
         remembered.size = size
     assert len(server.asked) == 4
+
+
+# Wrong replies, and waiting
 
 
 def test_a_wrong_reply_is_told_to_the_model(config: Path, fresh: Host, server: ChatServer) -> None:
@@ -247,6 +256,9 @@ def test_other_nodes_go_on_meanwhile(config: Path, fresh: Host, server: ChatServ
     assert found["one"] == found["other"] and time.perf_counter() - start < 1.9
 
 
+# Broken servers, and what must not leak
+
+
 BROKEN = {
     "cut off": (cut_off(), "one that breaks off"),
     "cut off stream": (streamed(GOOD, end=b""), "one that breaks off"),
@@ -327,6 +339,9 @@ def test_no_redirect_is_followed(config: Path, fresh: Host, server: ChatServer) 
             config.write_text(table(server))
             assert "a redirect" in failure(fresh, seed=status)
         assert other.asked == [] and other.wrong == []
+
+
+# The owner's configuration
 
 
 @pytest.mark.parametrize("name", ["http://127.0.0.1:9/v1", "../../secrets", "missing", ""])
