@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from .data import Batch
+if TYPE_CHECKING:
+    from .data import Batch
 
 SEED = 20261121
 EMA = 0.998
