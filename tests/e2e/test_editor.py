@@ -362,6 +362,7 @@ async def test_pictures_to_trace_over(ui: Frontend) -> None:
     await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 32")
     assert (await picture.get_attribute("src")).startswith("blob:")
     assert await ui.nodes() == [node, loader] and "blob:" not in str(await ui.saved())
+    await ui.leave()  # the graph's history sees the nodes before the drawing
     await ui.draw(node, "a cat", 0.1, 0.1, 0.4, 0.6)
     await ui.leave()
     await ui.graph_undo()
