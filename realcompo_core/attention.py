@@ -55,11 +55,23 @@ def share_inside(attention: Tensor, regions: Tensor) -> Tensor:
     return (attention * regions).sum(dim=(-2, -1)) / attention.sum(dim=(-2, -1))
 
 
-def settled(attention: Tensor, regions: Tensor) -> Tensor:
-    """Where nothing is left to place: 1 outside all regions, inside one the share of attention that is in it.
+def settled(attention: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Where nothing is left to place: 1 outside all regions, inside one how far it is settled (:func:`share_due`).
 
-    ``attention`` [B, objects, h, w], ``regions`` [objects, H, W], 0..1; returns [B, 1, H, W], where regions overlap
-    that of the object that is farthest from settled. An object without attention is not settled.
+    ``attention`` [B, objects, h, w], ``parts`` each object's regions [parts, H, W], 0..1; returns [B, 1, H, W], where
+    regions overlap that of the one that is farthest from settled. An object without attention is not settled.
     """
-    outside = 1 - share_inside(attention, regions).nan_to_num(0.0)
-    return 1 - (outside[:, :, None, None] * regions.to(attention)).amax(dim=1, keepdim=True)
+    pairs = zip(attention.split(1, dim=1), parts, strict=True)
+    left = [(1 - share_due(one, own))[:, :, None, None] * own.to(attention) for one, own in pairs]
+    return 1 - torch.cat(left, dim=1).amax(dim=1, keepdim=True)
+
+
+def share_due(attention: Tensor, parts: Tensor) -> Tensor:
+    """How much of the attention that is due to each part of one object lies in it.
+
+    ``attention`` [B, 1, h, w], ``parts`` [parts, H, W], 0..1; due is a share by area of the attention everywhere.
+    Returns [B, parts], 0..1; for a single part its :func:`share_inside`, and 0 without attention or area.
+    """
+    inside = share_inside(attention.expand(-1, len(parts), -1, -1), parts)
+    due = parts.sum(dim=(-2, -1)) / parts.sum()
+    return (inside / due.to(inside)).nan_to_num(0.0).clamp(max=1)

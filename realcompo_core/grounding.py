@@ -15,17 +15,22 @@ from .tokens import Tokenizer, locate
 
 @dataclass(frozen=True)
 class Objects:
-    """What a loss needs of a grounding at one size: ``regions`` [objects, H, W] and token positions.
+    """What a loss needs of a grounding at one size: regions and token positions.
 
-    ``members`` are the layout's entities, by number, that each object stands for. ``corner`` (row, column) is where
-    in the latent the regions begin, in cells.
+    ``members`` are the layout's entities, by number, that each object stands for, ``parts`` their regions
+    [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in cells.
     """
 
     phrases: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
-    regions: Tensor
+    parts: tuple[Tensor, ...]
     members: tuple[tuple[int, ...], ...]
     corner: tuple[int, int] = (0, 0)
+
+    @property
+    def regions(self) -> Tensor:
+        """Each object's region [objects, H, W], the union of its parts."""
+        return torch.stack([part.amax(dim=0) for part in self.parts])
 
     def weights(self, entities: Sequence[float]) -> Tensor:
         """Each object's weight [objects], of the weights of all entities; of several that it stands for the largest."""
@@ -66,5 +71,5 @@ class Grounding:
         distinct = list(dict.fromkeys(self.tokens))
         members = tuple(tuple(i for i, tokens in enumerate(self.tokens) if tokens == t) for t in distinct)
         phrases = tuple(self.layout.entities[m[0]].phrase for m in members)
-        together = torch.stack([regions[list(m)].amax(dim=0) for m in members])
-        return Objects(phrases, tuple(distinct), together, members)
+        parts = tuple(regions[list(m)] for m in members)
+        return Objects(phrases, tuple(distinct), parts, members)

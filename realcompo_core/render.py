@@ -102,7 +102,7 @@ def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int =
     if not read:
         return caption("No attention was read: the balance did not move in this mode.", 4 * tile)
     names = list(dict.fromkeys(name for step in read for name in step.readings))
-    objects = {name: sum(len(reading.phrases) for reading in read[-1].readings.get(name, ())) for name in names}
+    objects = {name: sum(len(reading.objects.phrases) for reading in read[-1].readings.get(name, ())) for name in names}
     crowded = sum(objects.values()) > CROWDED
     steps = _spread(read, max(1, columns // len(names)) if crowded else columns)
     blocks = [stack(_attention_rows(steps, name, caption, sample, tile)) for name in names]
@@ -179,7 +179,7 @@ def _attention_rows(steps: Sequence[Step], name: str, caption: Caption, sample: 
     titles: dict[tuple[int, int], str] = {}
     for step in steps:
         for number, reading in enumerate(step.readings.get(name, ())):
-            for index, phrase in enumerate(reading.phrases):
+            for index, phrase in enumerate(reading.objects.phrases):
                 inside = 1 - float(reading.losses[sample, index])
                 titles[number, index] = f"{name}: {phrase}, {inside:.0%} inside at the end"
                 found = _attention_tile(step, reading, index, caption, sample, tile)
@@ -191,7 +191,7 @@ def _attention_tile(step: Step, reading: Reading, index: int, caption: Caption, 
     attention = reading.attention[sample, index]
     size = _tile_size(*attention.shape, tile)
     heat = colour(enlarge(attention / attention.max().clamp(min=1e-12), *size), HEAT)
-    image = paint(heat, outline(reading.regions[index], *size), (0.4, 1.0, 0.5))
+    image = paint(heat, outline(reading.objects.regions[index], *size), (0.4, 1.0, 0.5))
     inside = 1 - float(reading.losses[sample, index])
     return stack([image, caption(f"step {step.index}: {inside:.0%} inside", size[1])], gap=2)
 

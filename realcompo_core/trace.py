@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .balancer import BalancerSettings
+from .grounding import Objects
 from .layout import Layout
 from .schedule import Schedule
 
@@ -17,16 +18,13 @@ from .schedule import Schedule
 class Reading:
     """The attention of one branch at one step, on the CPU.
 
-    ``attention`` [B, objects, h, w] in attention cells, ``regions`` [objects, H, W] in latent cells, ``losses``
-    [B, objects] (share of attention outside the region), ``phrases`` one per object, ``corner`` (row, column) of the
-    regions in the latent, in cells.
+    ``attention`` [B, objects, h, w] in attention cells, ``objects`` with regions in latent cells, ``losses``
+    [B, objects] (share of attention outside the region).
     """
 
     attention: Tensor
-    regions: Tensor
+    objects: Objects
     losses: Tensor
-    phrases: tuple[str, ...]
-    corner: tuple[int, int] = (0, 0)
 
     @property
     def loss(self) -> float:
@@ -92,7 +90,7 @@ class Trace:
             {"branch": name, "object": phrase, "inside": 1 - float(reading.losses[:, index].mean())}
             for name, found in last.items()
             for reading in found
-            for index, phrase in enumerate(reading.phrases)
+            for index, phrase in enumerate(reading.objects.phrases)
         ]
 
     def summary(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -272,4 +272,5 @@ def readings_of(capture: Capture) -> tuple[Reading, ...]:
 
 def _reading(objects: Objects, attention: Tensor) -> Reading:
     losses = region_loss(attention, objects.regions).cpu()
-    return Reading(attention.float().cpu(), objects.regions.float().cpu(), losses, objects.phrases, objects.corner)
+    kept = replace(objects, parts=tuple(part.float().cpu() for part in objects.parts))
+    return Reading(attention.float().cpu(), kept, losses)

@@ -156,7 +156,8 @@ def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:
     if cond.get("area") is None:
         return objects
     height, width, y, x = cond["area"]
-    return replace(objects, regions=objects.regions[:, y : y + height, x : x + width], corner=(y, x))
+    parts = tuple(part[:, y : y + height, x : x + width] for part in objects.parts)
+    return replace(objects, parts=parts, corner=(y, x))
 
 
 class AttentionPatch:

@@ -239,8 +239,8 @@ class Run:
         """Where no reading has anything left to place [B, 1, H, W], of ``slope``'s size; nowhere without readings."""
         whole = torch.ones_like(slope) if pull.readings else torch.zeros_like(slope)
         for reading in pull.readings:
-            found = settled(reading.attention, reading.regions).to(slope)
-            (y, x), (height, width) = reading.corner, found.shape[-2:]
+            found = settled(reading.attention, reading.objects.parts).to(slope)
+            (y, x), (height, width) = reading.objects.corner, found.shape[-2:]
             area = whole[..., y : y + height, x : x + width]
             area.copy_(torch.minimum(area, found))
         return whole

@@ -96,10 +96,21 @@ def test_settled_is_one_outside_regions_and_the_share_inside_within() -> None:
     left_and_right = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0]]])  # of a latent of 1 x 3
     shares = share_inside(attention, left_and_right)[0]
     expected = torch.tensor([[[[shares[0], 1.0, shares[1]]]]])
-    torch.testing.assert_close(settled(attention, left_and_right), expected)
+    torch.testing.assert_close(settled(attention, left_and_right.split(1)), expected)
 
 
 def test_where_regions_overlap_the_least_settled_object_counts() -> None:
     attention = torch.tensor([[[[3.0, 1.0]], [[0.0, 0.0]]]])  # the second has no attention at all
     regions = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    torch.testing.assert_close(settled(attention, regions), torch.tensor([[[[0.0, 1.0]]]]))
+    torch.testing.assert_close(settled(attention, regions.split(1)), torch.tensor([[[[0.0, 1.0]]]]))
+
+
+def test_of_several_regions_of_one_object_each_asks_for_its_share() -> None:
+    attention = torch.tensor([[[[6.0, 2.0, 0.0, 2.0]]]])  # three regions and a cell outside, of 10 in all
+    parts = torch.eye(4)[:3, None]
+    torch.testing.assert_close(settled(attention, [parts]), torch.tensor([[[[1.0, 0.6, 0.0, 1.0]]]]))
+
+
+def test_a_region_without_area_asks_for_nothing() -> None:
+    parts = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])  # cut off by the conditioning's area
+    torch.testing.assert_close(settled(torch.tensor([[[[1.0, 3.0]]]]), [parts]), torch.tensor([[[[0.25, 1.0]]]]))

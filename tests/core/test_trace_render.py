@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from realcompo_core.balancer import BalancerSettings
+from realcompo_core.grounding import Objects
 from realcompo_core.layout import Box, Entity, Layout
 from realcompo_core.render import (
     BACKGROUND,
@@ -45,7 +47,14 @@ def reading_of(layout: Layout, height: int, width: int, seed: int) -> Reading:
     count = len(layout.entities)
     attention = torch.rand(2, count, math.ceil(height / 2), math.ceil(width / 2), generator=generator)
     phrases = tuple(entity.phrase for entity in layout.entities)
-    return Reading(attention, layout.rasterise(height, width), torch.rand(2, count, generator=generator), phrases)
+    objects = objects_of(phrases, layout.rasterise(height, width))
+    return Reading(attention, objects, torch.rand(2, count, generator=generator))
+
+
+def objects_of(phrases: Sequence[str], regions: Tensor) -> Objects:
+    """One entity each."""
+    numbers = tuple((number,) for number in range(len(phrases)))
+    return Objects(tuple(phrases), numbers, tuple(regions.split(1)), numbers)
 
 
 def trace_of(objects: int, steps: int, size: tuple[int, int] = (16, 16)) -> Trace:
@@ -119,7 +128,10 @@ def test_the_attention_sheet_shows_at_most_so_many_steps(columns: int) -> None:
 def test_objects_of_the_same_name_have_a_row_each() -> None:
     different = trace_of(2, 1)
     same = trace_of(2, 1)
-    readings = {n: (replace(r, phrases=("a cat", "a cat")),) for n, (r,) in same.steps[0].readings.items()}
+    readings = {
+        n: (replace(r, objects=replace(r.objects, phrases=("a cat", "a cat"))),)
+        for n, (r,) in same.steps[0].readings.items()
+    }
     same.steps[0] = replace(same.steps[0], readings=readings)
     assert attention_sheet(same, words).shape == attention_sheet(different, words).shape
 
@@ -232,7 +244,7 @@ def test_restarting_forgets_the_run_but_not_the_layout() -> None:
 
 def test_a_loss_is_summed_over_objects_and_averaged_over_samples() -> None:
     losses = torch.tensor([[0.5, 0.25], [1.0, 0.25]])
-    reading = Reading(torch.ones(2, 2, 4, 4), torch.ones(2, 4, 4), losses, ("cat", "dog"))
+    reading = Reading(torch.ones(2, 2, 4, 4), objects_of(("cat", "dog"), torch.ones(2, 4, 4)), losses)
     trace = Trace(steps=[Step(0, 2.0, None), Step(3, 1.0, None, {"text": (reading, reading), "spatial": ()})])
     assert trace.losses() == [{"step": 3, "text": 2.0, "spatial": 0}]
 

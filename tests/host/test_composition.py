@@ -190,8 +190,8 @@ def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
     assert trace.rows["spatial attention"] == 2  # nothing is read of the conditioning without a layout
     step = trace.steps[0]
     (reading,) = step.readings["spatial"]
-    assert reading.attention.shape[-2:] == (4, 2) and reading.regions.shape[-2:] == (16, 8)
-    cube, ball = reading.regions
+    assert reading.attention.shape[-2:] == (4, 2) and reading.objects.regions.shape[-2:] == (16, 8)
+    cube, ball = reading.objects.regions
     assert cube.sum() == 0 < ball.sum()
 
 

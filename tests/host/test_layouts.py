@@ -217,12 +217,12 @@ def test_masks_reach_the_sampler(fresh: Host) -> None:
     out = fresh.run(scene, latent=ours[0], trace=ours[1])
     assert out["latent"]["samples"].isfinite().all()
     reading = next(r for step in out["trace"].steps for found in step.readings.values() for r in found)
-    sampled = reading.regions[1].float()
+    sampled = reading.objects.regions[1].float()
     rows, columns = sampled.shape
     expected = torch.zeros(rows, columns)
     expected[rows // 2 :, : columns // 2] = 1
     torch.testing.assert_close(sampled.cpu(), expected)
-    assert reading.regions[0].diagonal().min() > 0 and reading.regions[0][0, -1] == 0
+    assert reading.objects.regions[0].diagonal().min() > 0 and reading.objects.regions[0][0, -1] == 0
 
 
 # Segmentation maps
