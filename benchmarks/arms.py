@@ -75,13 +75,17 @@ class Arm:
         return {} if self.stock else {**BALANCER, **self.settings}
 
 
-FROZEN = {"step_scale": 0.0, "release": 0.0, "lean": 0.0}
+FROZEN = {"step_scale": 0.0, "release": 0.0, "online": False}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
     *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
-    *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in (0.2, 0.4, 0.6)),
-    *(Arm(f"prior, warm-up {w}", {**FROZEN, "warmup": w}) for w in (0.0, 0.4)),
+    *(
+        Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s})
+        for s in (0.2, 0.24, 0.28, 0.32, 0.4, 0.6)
+    ),
+    *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
+    Arm("start of balanced, frozen", FROZEN),
 )
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
@@ -90,7 +94,7 @@ DYNAMIC = (
     *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic balanced, no release", {"release": 0.0}),
     *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
-    Arm("dynamic balanced, online", {"online": True}),
+    Arm("dynamic balanced, look-ahead", {"online": False}),
 )
 ARMS = (*STATIC, *DYNAMIC)
 QUICK = tuple(arm for arm in ARMS if arm.name in ("text only", "spatial only", "fixed 0.5", "dynamic balanced"))

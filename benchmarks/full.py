@@ -24,7 +24,7 @@ from demo.random_models import SD15, SDXL, Family, random_weight
 
 from . import ROOT
 from .comfyui import quiet_host
-from .cost import BUDGET, ROW_STEPS, WARMUP, floor, rounded, say, surroundings, table
+from .cost import BUDGET, ROW_STEPS, balanced, floor, gradient_pass, rounded, say, surroundings, table
 from .meters import around, peak_bytes, seconds
 
 UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
@@ -37,9 +37,14 @@ UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
         "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10,
     }),
 }  # fmt: skip
-WAYS = {"look-ahead": {}, "look-ahead, checkpointed": {"checkpointing": True}, "online": {"online": True}}
+WAYS = {
+    "online": {"online": True},
+    "online, checkpointed": {"online": True, "checkpointing": True},
+    "look-ahead": {"online": False},
+    "look-ahead, checkpointed": {"online": False, "checkpointing": True},
+}
 TRAINING = {
-    "prompt": "a red cube and a blue ball", "objects": "a red cube\na blue ball", "steps": 1, "batch": 1,
+    "prompt": "a red cube and a blue ball", "objects": "a red cube\na blue ball", "steps": 2, "batch": 1,
     "learning_rate": 8e-6, "seed": 0, "separate": 1.0, "enhance": 0.5, "norm": False, "norm_weight": 0.5,
     "overlap": "pairs", "downsample": 0, "layers": "all", "rank": 0, "dtype": "model",
     "checkpoint_every": 0, "prefix": "loras/SepEn", "resume": "none",
@@ -99,30 +104,37 @@ class Bench:
 
     def measure(self) -> dict[str, Any]:
         weights = sum(p.nbytes for p in self.patcher.model.diffusion_model.parameters())
-        ways = {way: self.balance(way, settings) for way, settings in WAYS.items()}
+        row = self.row()
+        ways = {way: self.balance(way, settings, row) for way, settings in WAYS.items()}
         return {
             "pixels": self.pixels, "weights_mb": weights / 2**20,
-            "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."),
+            "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."), "row_seconds": row,
             "ways": ways, "training": {name: self.train(on) for name, on in (("plain", False), ("checkpointed", True))},
         }  # fmt: skip
 
-    def balance(self, way: str, settings: dict[str, Any]) -> dict[str, Any]:
-        """A run of two steps without guidance, so that a prediction is one evaluation; one of the steps balances."""
+    def row(self) -> float:
+        """Seconds of one evaluation: a prediction without guidance, at other than the first, slow step of a run."""
+        return mean(self.calls("predict", {"mode": "fixed"}, steps=2).times[2:])
+
+    def balance(self, way: str, settings: dict[str, Any], row: float) -> dict[str, Any]:
+        """What a gradient pass takes, in evaluations of ``row`` seconds, and holds."""
         say(f"{self.family}: {way}")
-        branch = self.host.pack("nodes.host.branch").Branch
-        late = settings.get("online", False)
+        late = settings["online"]
+        passes = self.calls(gradient_pass(late), settings, steps=3)  # two of them balance
+        each = mean(passes.times[2:]) / row - late  # online, one evaluation is made anyway
+        over = {every: (floor(ROW_STEPS) + 2 * balanced(every) * each) / floor(ROW_STEPS) for every in BUDGET}
+        return {"row_equivalents": each, "over_floor": over, "peak_mb": max(passes.peaks)}
+
+    def calls(self, method: str, settings: dict[str, Any], steps: int) -> Calls:
+        """Both branches' calls in a run."""
         scene = self.scene()
-        ours = scene.realcompo(settings, steps=2, cfg=1.0)
-        with metered(branch, "predict") as plain, metered(branch, "predict_and_pull" if late else "pull") as pulls:
+        ours = scene.realcompo(settings, steps=steps, cfg=1.0)
+        with metered(self.host.pack("nodes.host.branch").Branch, method) as calls:
             self.host.run(scene, latent=ours[0])
-        row = mean(plain.times)
-        each = mean(pulls.times) / row - (1 if late else 0)  # online, one evaluation is made anyway
-        over = {every: (floor(ROW_STEPS) + 2 * balanced(every) * each) / floor(ROW_STEPS) for every in (1, 2)}
-        return {"row_seconds": row, "row_equivalents": each, "over_floor": over,
-                "peak_mb": max(pulls.peaks), "row_peak_mb": max(plain.peaks)}  # fmt: skip
+        return calls
 
     def train(self, checkpointing: bool) -> dict[str, float]:
-        """One step of SepEn Train on one prompt."""
+        """One step of SepEn Train on one prompt, the second: the first is slow to start."""
         say(f"{self.family}: finetuning, {'checkpointed' if checkpointing else 'plain'}")
         trainer = self.host.pack("nodes.host.trainer").Trainer
         scene = self.scene()
@@ -130,12 +142,7 @@ class Bench:
         trained = scene.add("SepEnTrain", model=scene.model, clip=scene.clip, **inputs)
         with metered(trainer, "_take") as steps:
             self.host.run(scene, lora=trained[1])
-        return {"seconds": mean(steps.times), "peak_mb": max(steps.peaks)}
-
-
-def balanced(every: int) -> int:
-    """Balanced steps of the image that the budgets are about: never its last."""
-    return len(range(round(WARMUP * ROW_STEPS), ROW_STEPS - 1, every))
+        return {"seconds": steps.times[-1], "peak_mb": max(steps.peaks)}
 
 
 def report(found: dict[str, Any]) -> str:
@@ -146,13 +153,16 @@ def report(found: dict[str, Any]) -> str:
 
 
 def family_tables(family: str, found: dict[str, Any]) -> str:
-    about = f"{family}, {found['pixels']} pixels, {found['dtype']}, weights of {found['weights_mb']:.0f} MiB"
+    about = (
+        f"{family}, {found['pixels']} pixels, {found['dtype']}, weights of {found['weights_mb']:.0f} MiB, "
+        f"{found['row_seconds']:.2f} s a row"
+    )
     lines = [
-        (way, f"{x['row_seconds']:.2f}", f"{x['row_equivalents']:.2f}", f"{x['over_floor'][1]:.2f}",
+        (way, f"{x['row_equivalents']:.2f}", f"{x['over_floor'][1]:.2f}",
          f"{x['over_floor'][2]:.2f}", f"{x['peak_mb']:.0f}")
         for way, x in found["ways"].items()
     ]  # fmt: skip
-    header = ("balancing", "s a row", "rows a pass", "/ floor", "every 2nd", "peak MiB")
+    header = ("balancing", "rows a pass", "/ floor", "every 2nd", "peak MiB")
     training = [(name, f"{x['seconds']:.2f}", f"{x['peak_mb']:.0f}") for name, x in found["training"].items()]
     budgets = ", ".join(f"{budget}" for budget in BUDGET.values())
     return "\n\n".join([

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.quality [--prompts 300] [--split held-out] [--spatial control] [--workers 2]``, with ComfyUI at
 COMFYUI_PATH. Every picture is made by the pack's nodes in a real ComfyUI. Scores are kept as they come, so a run that
-was stopped goes on; ``--fresh`` starts anew.
+was stopped goes on; each remembers the code that made it, the report counts them, and ``--fresh`` starts anew.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ from .arms import ARMS, QUICK, STEPS, Arm, Bench
 from .statistics import MEASURES, above, interval, measures, resamples
 
 WEIGHTS = ROOT / "demo" / "weights"
+CODE = ("realcompo_core", "nodes", "demo/toy")
 HEIGHTS = {"above": "composition", "success_above": "success"}  # over a front of that measure against realism
 
 
@@ -37,6 +39,12 @@ def weights_hash() -> str:
     """A hash of all trained weights."""
     files = sorted(WEIGHTS.glob("*.safetensors"))
     return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()[:16]
+
+
+def code_hash() -> str:
+    """A hash of all code that makes or scores a picture."""
+    files = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 class Studio:
@@ -71,13 +79,16 @@ def through(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
 def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, path: Path) -> None:
     """Score a share of the prompts and arms, a line of JSON for each."""
     torch.set_num_threads(1)  # sums in one order: the same scores every time
+    code = code_hash()
     from .comfyui import quiet_host
 
     with quiet_host() as host, path.open("a") as lines:
         studio = Studio(host, batch, spatial)
         for index, prompt, arm in share:
+            if not multiprocessing.parent_process().is_alive():
+                return
             pictures = studio.scores(prompt, arm, seed=index)
-            line = {"arm": arm.name, "balancer": arm.balancer, "prompt": index, "pictures": pictures}
+            line = {"arm": arm.name, "balancer": arm.balancer, "code": code, "prompt": index, "pictures": pictures}
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
@@ -106,8 +117,8 @@ def scored(arms: Sequence[Arm], count: int, folder: Path) -> list[dict]:
     order = {arm.name: number for number, arm in enumerate(arms)}
     balancers = {arm.name: arm.balancer for arm in arms}
     lines = [line for line in lines_of(folder) if balancers.get(line["arm"]) == line["balancer"]]
-    lines = [line for line in lines if line["prompt"] < count]
-    return sorted(lines, key=lambda line: (order[line["arm"]], line["prompt"]))
+    found = {(order[line["arm"]], line["prompt"]): line for line in lines if line["prompt"] < count}
+    return [found[key] for key in sorted(found)]
 
 
 def lines_of(folder: Path) -> list[dict]:
@@ -203,14 +214,13 @@ def plot(rows: dict[str, dict], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(description=__doc__)
+def parser(about: str | None = __doc__) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=about)
     options.add_argument("--prompts", type=int, default=300)
     options.add_argument("--split", choices=("development", "held-out"), default="held-out")
     options.add_argument("--spatial", choices=("control", "gligen"), default="control")
     options.add_argument("--batch", type=int, default=1, help="pictures of each prompt")
     options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--quick", action="store_true", help="few prompts and arms")
     options.add_argument("--fresh", action="store_true", help="forget earlier scores")
     options.add_argument("--output", type=Path, default=ROOT / "output" / "quality")
     return options
@@ -222,21 +232,29 @@ def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict
     key = f"{options.split}-{options.spatial}-{weights_hash()}-{digest(of[:6])}-{STEPS}-{options.batch}"
     if options.fresh:
         shutil.rmtree(options.output / key, ignore_errors=True)
-    rows = table(run(arms, of, options.batch, options.spatial, options.workers, options.output / key), arms, of)
+    lines = run(arms, of, options.batch, options.spatial, options.workers, options.output / key)
+    rows = table(lines, arms, of)
     show(rows)
-    report = {"split": options.split, "spatial": options.spatial, "weights": weights_hash(),
+    code = Counter(line.get("code", "unknown") for line in lines)
+    report = {"split": options.split, "spatial": options.spatial, "weights": weights_hash(), "code": dict(code),
               "batch": options.batch, "prompts": {"count": len(of), "hash": digest(of)}, "arms": rows}  # fmt: skip
     (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, options.output / f"{name}.png")
     print(f"weights {report['weights']}, prompts {report['prompts']}; {options.output / name}.json and .png")
+    if len(code) > 1:
+        print(f"made by more than one version of the code ({report['code']}); --fresh makes all anew")
     return rows
 
 
 def main() -> None:
-    options = parser().parse_args()
+    known = parser()
+    known.add_argument("--quick", action="store_true", help="few prompts and arms")
+    options = known.parse_args()
     if options.quick:
         options.prompts = min(options.prompts, 18)
-    compare(QUICK if options.quick else ARMS, options, "composition")
+    usual = (options.split, options.spatial, options.prompts, options.batch) == ("held-out", "control", 300, 1)
+    other = f"composition-{options.split}-{options.spatial}-{options.prompts}x{options.batch}"
+    compare(QUICK if options.quick else ARMS, options, "composition" if usual else other)
 
 
 if __name__ == "__main__":

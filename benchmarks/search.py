@@ -14,6 +14,7 @@ GRID = {
     "release": (0.0, 8.0, 25.0, 50.0),
     "step_scale": (0.0, 1.0, 2.0),
     "prior": (0.0, 1.5, 3.0),
+    "online": (False, True),
 }
 CENTRE = {name: BALANCER[name] for name in GRID}
 
@@ -26,7 +27,7 @@ def candidates() -> list[Arm]:
 
 
 def main() -> None:
-    options = parser()
+    options = parser(__doc__)
     options.set_defaults(split="development", prompts=24, batch=4)
     chosen = options.parse_args()
     if chosen.split == "held-out":

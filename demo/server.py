@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ class Client:
                     raise Refusal(_reasons(json.dumps(queued)))
                 await self._finish(messages, prompt_id, on_event)
             except asyncio.CancelledError:
-                await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)
+                with suppress(aiohttp.ClientError, asyncio.TimeoutError, ServerError):  # a server may be gone
+                    await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)
                 raise
         history = await self.get(f"history/{prompt_id}")
         if prompt_id not in history:

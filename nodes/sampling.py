@@ -120,8 +120,8 @@ class RealCompoBalancer(Node):
                     "online",
                     optional=True,
                     default=DEFAULTS.online,
-                    tooltip="Recipe balanced only: balance one step late, by the evaluations that the next step makes "
-                    "anyway. Fewer evaluations; follows attention a little less closely.",
+                    tooltip="Recipe balanced only: balance by the evaluations that the next step makes anyway, one "
+                    "step late. Off: look one step ahead first, by two more passes through the models a step.",
                 ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],

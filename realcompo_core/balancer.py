@@ -98,7 +98,7 @@ class BalancerSettings:
     separate: float = 0.0  # weight of the separate loss (arXiv 2312.06712) beside the region loss
     enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
-    online: bool = False  # balance one step late, by the graph of the next step's own predictions, BALANCED only
+    online: bool = True  # balance one step late, by the graph of the next step's own predictions, BALANCED only
 
     RANGES: ClassVar = {
         "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
@@ -190,8 +190,11 @@ class Balancer:
     """
 
     def __init__(self, settings: BalancerSettings, regions: Tensor, batch: int, seed: int, steps: int) -> None:
-        """``regions`` [objects, H, W] at the latent's size, on its device; ``seed`` feeds the random start."""
-        self.settings, self.steps = settings, steps
+        """``regions`` [objects, H, W] at the latent's size, on its device; ``seed`` feeds the random start.
+
+        ``every``, the settings' at first, may grow while the run goes on.
+        """
+        self.settings, self.steps, self.every = settings, steps, settings.every
         self.balance = start_balance(settings, regions, batch, seed)
 
     @property
@@ -199,25 +202,31 @@ class Balancer:
         """w_text [B, 1, H, W], 0..1."""
         return self.balance.sigmoid()
 
-    def update(self, gradient: Tensor, step: int, cells: tuple[int, int], settled: Tensor | float = 0.0) -> Tensor:
+    def update(
+        self, gradient: Tensor, step: int, cells: tuple[int, int], settled: Tensor | float = 0.0,
+        sampled: Tensor | float = 1.0,
+    ) -> Tensor:  # fmt: skip
         """Follow dL/dbalance [B, 1, H, W] down by one step; returns which samples moved [B].
 
-        ``settled`` [B, 1, H, W], 0..1, says where nothing is left to place (:func:`settled`). A sample whose gradient
-        is not finite stays where it is.
+        ``settled`` [B, 1, H, W], 0..1, says where nothing is left to place (:func:`settled`). ``sampled`` [B, 1, 1, 1]
+        is the share of pixels that the gradient is of: it is normalised over these. A sample whose gradient is not
+        finite stays where it is.
         """
         finite = gradient.isfinite().all(dim=(1, 2, 3), keepdim=True)
         gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
-        self.balance = torch.where(finite, self._stepped(gradient, step, cells, settled), self.balance)
+        self.balance = torch.where(finite, self._stepped(gradient, step, cells, settled, sampled), self.balance)
         return finite.flatten()
 
-    def _stepped(self, gradient: Tensor, step: int, cells: tuple[int, int], settled: Tensor | float) -> Tensor:
+    def _stepped(
+        self, gradient: Tensor, step: int, cells: tuple[int, int], settled: Tensor | float, sampled: Tensor | float
+    ) -> Tensor:
         rules, settings = self.settings.rules, self.settings
         if not rules.normalised:
             # A step on both of the paper's maps moves their difference twice as far.
             decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
             return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
-        stepped = self.balance - rules.step * settings.step_scale * normalise(smooth(gradient, cells))
-        stepped = stepped + settings.release * settings.every / self.steps * settled
+        stepped = self.balance - rules.step * settings.step_scale * sampled**0.5 * normalise(smooth(gradient, cells))
+        stepped = stepped + settings.release * self.every / self.steps * settled
         return stepped.clamp(-settings.limit, settings.limit)
 
 

@@ -13,8 +13,9 @@ class Schedule:
     """The sigmas of a run, descending and ending where the run ends, and its warm-up in steps.
 
     Step i goes from ``sigmas[i]`` to ``sigmas[i + 1]``. Multi-stage samplers also ask in between:
-    such an evaluation belongs to the step whose interval it falls in. The balance moves at a step's
-    first evaluation, so that samplers with sigmas of their own (dpm_fast) balance once a step too.
+    such an evaluation belongs to the step whose interval it falls in, and a look at the next step's
+    sigma (heun) to that step. The balance moves at a step's first evaluation, so that samplers with
+    sigmas of their own (dpm_fast) balance once a step too.
     """
 
     sigmas: Sequence[float]
@@ -34,6 +35,6 @@ class Schedule:
         return step < self.warmup
 
     def balances(self, step: int, *, in_warmup: bool) -> bool:
-        """Whether the balance moves at this step; never when it ends at sigma 0, where no attention is read."""
+        """Whether the balance of this step moves; never when it ends at sigma 0, where no attention is read."""
         first = 0 if in_warmup else self.warmup
         return self.sigmas[step + 1] > 0 and step >= first and (step - first) % self.every == 0

@@ -34,7 +34,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Step:
-    """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up."""
+    """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up and in modes of
+    one branch. ``readings`` are of the latent that the step was looked ahead to lead to; online, of its own."""
 
     index: int
     sigma: float
@@ -46,8 +47,9 @@ class Step:
 class Trace:
     """A run: filled in while it samples, so it is complete once the sampler's output is.
 
-    ``rows`` counts model evaluations of one sample: ``text`` and ``spatial`` predictions, and the
-    early-exit passes that read attention (``text attention``, ``spatial attention``).
+    ``rows`` counts model evaluations of one sample: ``text`` and ``spatial`` predictions, and the early-exit passes:
+    those that read attention (``text attention``, ``spatial attention``), of which online balancing rarely needs any,
+    and those of guided models (``... guidance``, ``... separation``).
     """
 
     layout: Layout | None = None

@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from PIL import Image
 from torch import Tensor
 
+from ...realcompo_core.balancer import Mode
 from ...realcompo_core.render import BALANCE, colour, enlarge
 from ...realcompo_core.trace import Trace
 
@@ -32,9 +33,11 @@ def balance_preview(patcher: ModelPatcher, steps: int, trace: Trace) -> Callable
 
 
 def with_balance(image: Image.Image, trace: Trace) -> Image.Image:
-    """A preview of the first sample and, to its right, where which branch leads; the spatial one alone in warm-up."""
+    """A preview of the first sample and, to its right, where which branch leads; one alone in warm-up and in the
+    modes of one branch."""
     weight = trace.steps[-1].weight if trace.steps else None
-    weight = torch.zeros(1, 1) if weight is None else weight[0, 0]
+    alone = trace.settings is not None and trace.settings.mode is Mode.TEXT_ONLY
+    weight = torch.full((1, 1), float(alone)) if weight is None else weight[0, 0]
     ramp = colour(enlarge(weight, image.height, image.width), BALANCE)
     together = Image.new("RGB", (2 * image.width, image.height))
     together.paste(image, (0, 0))

@@ -113,7 +113,7 @@ class Branch:
         watched = self._counted(capture.install(self.options, GRAPH_END if gradient else None), self.name)
         with self._as_current_patcher():
             cond, pull = self._read(capture, objective, self.positive, latent, sigma, watched, gradient)
-            _, negative = comfy.samplers.calc_cond_batch(self.model, [None, conds[1]], latent, sigma, plain)
+            _, negative = comfy.samplers.calc_cond_batch(self.model, [[], conds[1]], latent, sigma, plain)
         return self._prediction([cond, negative], conds, latent, sigma, plain), pull
 
     def pull(self, latent: Tensor, sigma: Tensor, objective: Objective, *, gradient: bool) -> Pull:
@@ -144,7 +144,7 @@ class Branch:
     ) -> tuple[Tensor, Pull]:
         kept = [block.layer for block in capture.blocks]
         recomputing = recomputed(self.model.diffusion_model, kept) if objective.checkpointing else nullcontext()
-        explained = explaining_missing_backward(f"{self.name} model", "set the mode to fixed")
+        explained = explaining_missing_backward(f"{self.name} model", objective.way_out)
         with differentiable(self._modules()), recomputing, explained:
             leaf = latent.clone().requires_grad_()
             options = differentiable_options(options)

@@ -1,4 +1,4 @@
-"""Reading cross-attention: attn2 replace patches on chosen blocks, and an early exit after the last."""
+"""Reading cross-attention: attn2 replace patches on chosen blocks; after the last an early exit, or the graph's end."""
 
 from __future__ import annotations
 

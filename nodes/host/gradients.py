@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from ...realcompo_core.errors import InputError
 from .compiling import compile_anew, uncompiled
 
-# A gradient pass of one sample holds about six times what the host reckons for evaluating two
-# (SD1.5 at 512 pixels, early exit); more of the weights may have to wait elsewhere for it.
-GRADIENT_MEMORY = 6
+# A gradient pass of one sample holds about seven times what the host reckons for evaluating two
+# (SD1.5 at 512 pixels, online); more of the weights may have to wait elsewhere for it.
+GRADIENT_MEMORY = 7
 # Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
 # What autograd says of an operation that it cannot go back through.

@@ -65,7 +65,10 @@ def wrap_sampling(model: ModelPatcher, wrapper: Callable | None) -> None:
 
 
 def guided(branch: Branch, latent: Tensor, sigma: Tensor, mask: Tensor | float, step: int, steps: int) -> Tensor:
-    """The latent [B, C, H, W] at which a branch is evaluated at this step; the same object if nothing guides it."""
+    """The latent [B, C, H, W] at which a branch is evaluated at this step; the same object if nothing guides it.
+
+    ``mask`` is 0 where the latent must stay (:func:`movable`).
+    """
     for guidance in guidances_of(branch.guider.model_patcher):
         if guidance.settings.guides(step, steps):
             latent = guidance.moved(branch, latent, sigma, mask)
@@ -90,7 +93,7 @@ class GuidedRun:
 
     def __init__(self, branch: Branch, sigmas: Tensor, mask: Tensor | None) -> None:
         self.branch, self.schedule = branch, Schedule(sigmas.tolist())
-        self.mask = 1.0 if mask is None else mask
+        self.mask = movable(mask)
         self.offset: Tensor | float = 0.0
         self.last_step = -1
 
@@ -105,6 +108,12 @@ class GuidedRun:
             moved = guided(self.branch, latent, timestep, self.mask, step, self.schedule.steps)
             self.offset, latent = self.offset + (moved - latent), moved
         return [out - self.offset for out in executor(model, conds, latent, timestep, options)]
+
+
+def movable(mask: Tensor | None) -> Tensor | float:
+    """1 where an inpainting sampler's mask [B, C, H, W] lets the latent move: where that mixes the original in, an
+    offset could not be taken back whole."""
+    return 1.0 if mask is None else (mask >= 1).to(mask)
 
 
 def reporting(callback: Callable | None, run: Any) -> Callable | None:

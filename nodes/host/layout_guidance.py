@@ -14,7 +14,7 @@ from .objective import Objective, early_decoder
 
 def layout_guidance(settings: GuidanceSettings, node: str) -> LatentGuidance:
     """Guidance by the layout in the positive conditioning; heads are averaged before the loss is taken."""
-    return LatentGuidance(settings, Objective("guidance", early_decoder, _loss), node)
+    return LatentGuidance(settings, Objective("guidance", early_decoder, _loss, "sample without the guidance"), node)
 
 
 def _loss(capture: Capture) -> Tensor:

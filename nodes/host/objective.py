@@ -17,12 +17,14 @@ from .capture import Block, Capture, choose_blocks
 class Objective:
     """``blocks`` chooses what is read for a latent of (height, width) cells; ``loss`` [B] of what a capture saw.
 
-    ``name`` tells its evaluations apart from others where they are counted.
+    ``name`` tells its evaluations apart from others where they are counted; ``way_out`` is what a user can do where a
+    model has no gradient.
     """
 
     name: str
     blocks: Callable[[list[Block], tuple[int, int]], list[Block]]
     loss: Callable[[Capture], Tensor]
+    way_out: str
     checkpointing: bool = False
 
 
@@ -35,7 +37,7 @@ def composition(settings: BalancerSettings) -> Objective:
     def loss(capture: Capture) -> Tensor:
         return sum(joint_loss(attention, objects, settings) for objects, attention in capture.pooled())
 
-    return Objective("attention", blocks, loss, settings.checkpointing)
+    return Objective("attention", blocks, loss, "set the mode to fixed", settings.checkpointing)
 
 
 def joint_loss(attention: Tensor, objects: Objects, settings: BalancerSettings) -> Tensor:

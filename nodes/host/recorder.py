@@ -47,7 +47,7 @@ class Recorder:
         if reads_only(options) or (self.trace.steps and step <= self.trace.steps[-1].index):
             return executor(model, conds, x, timestep, options)
         size = tuple(x.shape[-2:])
-        watched = watch([cond for cond in grounded(conds[0]) if cond[OPTION] in self.groundings], size)
+        watched = watch([cond for cond in grounded(conds[0] or []) if cond[OPTION] in self.groundings], size)
         capture = Capture(watched, choose_blocks(attention_blocks(model), self.downsample, self.layers, size))
         out = executor(model, conds, x, timestep, capture.install(options))
         if capture.maps:

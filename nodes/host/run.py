@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ...realcompo_core.attention import settled
 from ...realcompo_core.balancer import Balancer, BalancerSettings, Mode, balance_gradient, blend, next_latent
+from ...realcompo_core.errors import InputError
 from ...realcompo_core.schedule import Schedule
-from ...realcompo_core.trace import Step, Trace
+from ...realcompo_core.trace import Reading, Step, Trace
 from .branch import Branch, Prediction, Pull
 from .capture import OPTION, grounded
 from .latent_guidance import guided
@@ -37,6 +38,7 @@ class Run:
         self.objective = composition(settings)
         self.balancer: Balancer | None = None
         self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
+        self.movable: Tensor | float = 1.0  # 1 where guidance may move it
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
         self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led a step whose balance waits
         self.last_step = -1
@@ -49,6 +51,7 @@ class Run:
 
     def denoised(self, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
         """The blended, guided prediction at a latent [B, C, H, W]; ``sigma`` [B], ``options`` the sampler's own."""
+        self._check_size(latent)
         step = self.schedule.step(float(sigma.max()))
         first_of_step = step > self.last_step
         self.primary.options = options
@@ -69,6 +72,13 @@ class Run:
         self.offset = self.offset + blended.move
         return self._guide(blended - self.offset, latent, sigma)
 
+    def _check_size(self, latent: Tensor) -> None:
+        size = None if self.balancer is None else self.balancer.balance.shape[-2:]
+        if size not in (None, latent.shape[-2:]):
+            got = f"{size[0]} x {size[1]} cells, then {latent.shape[-2]} x {latent.shape[-1]}"
+            fix = "Use a sampler that does not upscale while it samples."
+            raise InputError("sampler", "latents of one size", got, fix)
+
     def _predict(self, step: int, latent: Tensor, sigma: Tensor) -> tuple[Prediction | None, Prediction | None]:
         """Both branches' predictions; None for one that this step does not need."""
         skips_text = self._warming_up(step) and not self._looks_ahead(step)
@@ -86,7 +96,7 @@ class Run:
         """Where a branch's own guidance, if it has any, leads the latent at a step's first evaluation."""
         if step <= self.last_step:
             return latent
-        return guided(branch, latent, sigma, self.mask, step, self.schedule.steps)
+        return guided(branch, latent, sigma, self.movable, step, self.schedule.steps)
 
     def _rebalance(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
@@ -109,21 +119,22 @@ class Run:
         self, step: int, latent: Tensor, sigma: Tensor
     ) -> tuple[Prediction, Prediction, dict[str, Pull]]:
         """Online balancing: the predictions of this step, whose graphs say what the last step's balance has led to."""
-        weights, uncond, found = self._loss_weights(), self._needs_uncond(), {}
+        branches, weights, uncond = (self.text, self.spatial), self._loss_weights(), self._needs_uncond()
+        moved = {branch.name: self._guided(branch, step, latent, sigma) for branch in branches}
+        found: dict[str, Prediction] = {}
 
         def look(branch: Branch) -> Pull:
-            moved = self._guided(branch, step, latent, sigma)
-            prediction, pull = branch.predict_and_pull(
-                moved, sigma, self.objective, uncond=uncond, gradient=weights[branch.name] > 0
+            found[branch.name], pull = branch.predict_and_pull(
+                moved[branch.name], sigma, self.objective, uncond=uncond, gradient=weights[branch.name] > 0
             )
-            found[branch.name] = _moved(prediction, latent, moved)
             return pull
 
-        pulls = self._within_memory(lambda: {branch.name: look(branch) for branch in (self.text, self.spatial)})
+        pulls = self._within_memory(lambda: {branch.name: look(branch) for branch in branches})
         if not pulls:
-            return *self._predict(step, latent, sigma), pulls
+            found = {branch.name: branch.predict(moved[branch.name], sigma, uncond=uncond) for branch in branches}
         self._follow(self.last_step, pulls, self.ahead)
-        return found["text"], found["spatial"], pulls
+        text, spatial = (_moved(found[branch.name], latent, moved[branch.name]) for branch in branches)
+        return text, spatial, pulls
 
     def _within_memory(self, passes: Callable[[], dict[str, Pull]]) -> dict[str, Pull]:
         """What gradient passes find; where memory is short, from now on with checkpointing, and once that is not
@@ -139,6 +150,7 @@ class Run:
             logging.warning("RealCompo: memory is short for the balance's gradient; from here on with checkpointing")
             self.objective = replace(self.objective, checkpointing=True)
         self.schedule = replace(self.schedule, every=2 * self.schedule.every)
+        self.balancer.every = self.schedule.every
         logging.warning(
             "RealCompo: memory is short for the balance's gradient even so; it skips this step, "
             "and moves once in %d steps from here on",
@@ -152,9 +164,9 @@ class Run:
             return
         weights = self._loss_weights()
         gradient = sum(weights[name] * pull.gradient for name, pull in pulls.items())
-        slope = balance_gradient(gradient, *ahead, self.balancer.balance)
+        slope = balance_gradient(self.mask * gradient, *ahead, self.balancer.balance)
         settled = self._settled(pulls["text"], slope)
-        self._warn(self.balancer.update(slope, step, self._cells(pulls), settled))
+        self._warn(self.balancer.update(slope, step, self._cells(pulls, slope), settled, self._sampled()))
 
     def _next_latents(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
@@ -245,10 +257,21 @@ class Run:
             area.copy_(torch.minimum(area, found))
         return whole
 
+    def _sampled(self) -> Tensor | float:
+        """Share of each sample's pixels that an inpainting sampler does not keep [B, 1, 1, 1]."""
+        return self.mask if isinstance(self.mask, float) else self.mask.float().mean(dim=(1, 2, 3), keepdim=True)
+
     @staticmethod
-    def _cells(pulls: dict[str, Pull]) -> tuple[int, int]:
-        sizes = [reading.attention.shape[-2:] for pull in pulls.values() for reading in pull.readings]
-        return max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
+    def _cells(pulls: dict[str, Pull], slope: Tensor) -> tuple[int, int]:
+        """How many attention cells (rows, columns) ``slope`` has, at the finest that was read; an area's are fewer."""
+
+        def cells(reading: Reading) -> tuple[int, int]:
+            sizes = zip(slope.shape[-2:], reading.objects.regions.shape[-2:], reading.attention.shape[-2:], strict=True)
+            rows, columns = (round(whole / area * own) for whole, area, own in sizes)
+            return rows, columns
+
+        found = [cells(reading) for pull in pulls.values() for reading in pull.readings]
+        return max(found, key=lambda size: size[0] * size[1], default=(1, 1))
 
     def _warn(self, moved: Tensor) -> None:
         if not moved.all() and not self.warned:

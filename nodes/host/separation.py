@@ -24,7 +24,7 @@ def separation(settings: SeparationSettings, node: str) -> LatentGuidance:
         return torch.stack([_loss(maps, settings) for _, maps in capture.pooled()]).mean(dim=0)
 
     moves = GuidanceSettings(settings.scale, 0.0, settings.iterations, settings.start, settings.end)
-    return LatentGuidance(moves, Objective("separation", blocks, loss), node)
+    return LatentGuidance(moves, Objective("separation", blocks, loss, "sample without the guidance"), node)
 
 
 def _loss(maps: Tensor, settings: SeparationSettings) -> Tensor:

@@ -295,6 +295,29 @@ def test_release_hands_settled_pixels_to_the_text_branch_over_a_run() -> None:
         torch.testing.assert_close(balancer.balance, 3 * settled)
 
 
+def test_release_keeps_its_pace_when_a_run_comes_to_balance_less_often() -> None:
+    settled = torch.ones(1, 1, *SIZE, dtype=torch.float64)
+    balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3)
+    for step, every in ((0, 1), (1, 1), (2, 2), (4, 2)):
+        balancer.every = every
+        balancer.update(torch.zeros_like(settled), step, SIZE, settled)
+    torch.testing.assert_close(balancer.balance, 3 * settled)
+
+
+def test_a_gradient_of_few_pixels_makes_no_larger_steps_there() -> None:
+    gradient = torch.randn(1, 1, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    half = torch.zeros_like(gradient)
+    half[..., : SIZE[1] // 2] = gradient[..., : SIZE[1] // 2]
+    moves = []
+    for of, sampled in ((half, torch.tensor(0.5, dtype=torch.float64).view(1, 1, 1, 1)), (half, 1.0)):
+        balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=0)
+        balancer.update(of, 0, SIZE, sampled=sampled)
+        moves.append(balancer.balance)
+    open_rms = moves[0][..., : SIZE[1] // 2].square().mean().sqrt()
+    torch.testing.assert_close(open_rms, torch.tensor(0.5, dtype=torch.float64))  # the recipe's step
+    torch.testing.assert_close(moves[1], moves[0] * 2**0.5)
+
+
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.OFFICIAL])
 def test_the_papers_recipes_release_nothing(recipe: Recipe) -> None:
     balancer = balancer_of(recipe, release=3, lean=2)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -100,17 +100,30 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 
 def wait_for_images(folder: Path, process: subprocess.Popen, count: int) -> None:
-    while len(names(folder)) < count:
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.02)
+    wait_until(lambda: len(names(folder)) >= count, process)
+
+
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen | None = None) -> Any:
+    """What a condition comes to be, while a process, if any, still runs."""
+    deadline = time.monotonic() + 200
+    while not (found := condition()):
+        assert process is None or process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
 
 
 def server_below(driver: int) -> psutil.Process:
-    """The ComfyUI that a run has started."""
+    """The ComfyUI that a run has started: the first of its line, for it may be starting a process itself."""
     main_file = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
-    family = psutil.Process(driver).children(recursive=True)
-    [its_server] = [process for process in family if main_file in process.cmdline()]
-    return its_server
+    return next(process for process in psutil.Process(driver).children(recursive=True) if runs(process, main_file))
+
+
+def runs(process: psutil.Process, file: str) -> bool:
+    try:
+        return file in process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -289,13 +302,11 @@ def test_a_killed_run_goes_on_where_it_was(server: Client, whole: dict[str, byte
 def test_an_interrupted_run_takes_its_image_back(server: Client, tmp_path: Path) -> None:
     given = arguments(tmp_path, "--server", server.url, "--workflow", str(changed(tmp_path, steps=1000)))
     with started(given) as process:
-        while not (running := ask(server, "queue")["queue_running"]):
-            assert process.poll() is None, process.stdout.read()
+        running = wait_until(lambda: ask(server, "queue")["queue_running"], process)
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "stopped\nThe same command goes on from here" in told
-    while ask(server, "queue")["queue_running"]:
-        time.sleep(0.1)
+    wait_until(lambda: not ask(server, "queue")["queue_running"])
     [[_, prompt_id, *_]] = running
     assert ask(server, "history")[prompt_id]["status"]["messages"][-1][0] == "execution_interrupted"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arms import ARMS, STATIC
-from benchmarks.quality import lines_of, scored
+from benchmarks.quality import code_hash, lines_of, scored
 from benchmarks.search import candidates
 from benchmarks.statistics import MEASURES, above, front, measures, resamples
 from demo.server import ROOT
@@ -33,7 +33,16 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def arms(output: Path) -> dict[str, dict]:
-    return json.loads((output / "composition.json").read_text())["arms"]
+    return report(output)["arms"]
+
+
+def report(output: Path) -> dict:
+    """Under a name of its own: a quick look leaves the whole benchmark's report as it is."""
+    return json.loads((output / f"composition-held-out-control-{PROMPTS}x1.json").read_text())
+
+
+def test_the_report_counts_the_code_that_made_its_scores(output: Path, arms: dict[str, dict]) -> None:
+    assert report(output)["code"] == {code_hash(): PROMPTS * len(arms)}
 
 
 def test_the_text_branch_looks_real_and_the_spatial_branch_places(arms: dict[str, dict]) -> None:
@@ -87,6 +96,7 @@ def test_scores_of_other_settings_do_not_count(tmp_path: Path) -> None:
     first = {**line, "prompt": 0}
     others = [{**line, "balancer": {**arm.balancer, "lean": -1.0}}, {**line, "prompt": 3}, {**line, "arm": "unknown"}]
     (tmp_path / "0.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (*others, line, first)))
+    (tmp_path / "1.jsonl").write_text(json.dumps(line) + "\n")  # of two runs at one time: it counts once
     assert scored([arm], 3, tmp_path) == [first, line]
 
 

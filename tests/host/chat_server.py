@@ -151,6 +151,21 @@ def silent(seconds: float) -> Answer:
     return answer
 
 
+def meeting(count: int, content: str) -> Answer:
+    """Answers nobody before so many have asked."""
+    asked: list[web.Request] = []
+    everyone = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        if len(asked) >= count:
+            everyone.set()
+        await asyncio.wait_for(everyone.wait(), 30)
+        return await whole(content)(request)
+
+    return answer
+
+
 def endless(kind: str) -> Answer:
     """Never stops sending, in small pieces: an event without end, or JSON."""
 

@@ -147,7 +147,7 @@ def test_a_run_goes_on_while_memory_stays_short(host: Host, caplog: pytest.LogCa
     image, weights = scene.stock_image(), scene.weights()
     scene.build()
     short = scene.realcompo({"online": online}, model=failing_gradients(scene, times=-1), steps=8)
-    still = scene.realcompo({"step_scale": 0.0}, steps=8)
+    still = scene.realcompo({"step_scale": 0.0, "online": False}, steps=8)
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, short=short[0], trace=short[1], still=still[0])
     assert torch.equal(out["short"]["samples"], out["still"]["samples"]) and not out["trace"].losses()
@@ -209,8 +209,8 @@ def test_attention_that_is_not_finite_skips_the_update_with_one_warning(
     host.functions["nan attention"] = patched_attn2(patch)
     host.forget()
     scene = Scene(width=64, height=64)
-    broken = scene.realcompo(model=scene.apply(scene.model, "nan attention"))
-    still = scene.realcompo({"step_scale": 0.0})
+    broken = scene.realcompo({"online": False}, model=scene.apply(scene.model, "nan attention"))
+    still = scene.realcompo({"step_scale": 0.0, "online": False})
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, broken=broken[0], trace=broken[1], still=still[0])
     assert torch.equal(out["broken"]["samples"], out["still"]["samples"])

@@ -185,7 +185,7 @@ def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
     ]
     everywhere = scene.add("CLIPTextEncode", clip=scene.clip, text="a room")[0]
     scene.spatial = scene.add("ConditioningCombine", conditioning_1=area, conditioning_2=everywhere)[0]
-    ours = scene.realcompo(steps=3)
+    ours = scene.realcompo({"online": False}, steps=3)
     trace = fresh.run(scene, latent=ours[0], trace=ours[1])["trace"]
     assert trace.rows["spatial attention"] == 2  # nothing is read of the conditioning without a layout
     step = trace.steps[0]
@@ -209,12 +209,21 @@ def test_release_of_an_area_conditioning_on_the_text_branch(fresh: Host) -> None
     assert (ball < 1.99).all() and (ball > 0).all()
 
 
+def test_an_area_has_as_many_cells_as_the_whole_latent(fresh: Host) -> None:
+    """Gradients are smoothed at the attention's scale, wherever it was read."""
+    branch, run = fresh.pack("nodes.host.branch"), fresh.pack("nodes.host.run").Run
+    objects = fresh.pack("realcompo_core.grounding").Objects(("cat",), ((1,),), (torch.ones(1, 64, 32),), ((0,),))
+    reading = branch.Reading(torch.ones(1, 1, 16, 8), objects, torch.zeros(1, 1))
+    pull = branch.Pull(torch.zeros(1), torch.zeros(1, 4, 64, 64), (reading,))
+    assert run._cells({"text": pull}, torch.zeros(1, 1, 64, 64)) == (16, 16)
+
+
 def test_conditionings_of_other_sigmas_are_left_out(fresh: Host) -> None:
     scene = Scene(**SIZE)
     scene.spatial = scene.add("ConditioningSetTimestepRange", conditioning=scene.spatial, start=0.0, end=0.5)[0]
     ours = scene.realcompo(steps=4)
     trace = fresh.run(scene, latent=ours[0], trace=ours[1])["trace"]
-    assert "spatial" in trace.steps[0].readings and "spatial" not in trace.steps[-2].readings
+    assert "spatial" in trace.steps[1].readings and "spatial" not in trace.steps[-1].readings
 
 
 def test_a_controlnet_on_the_spatial_branch_balances(fresh: Host) -> None:
@@ -265,6 +274,18 @@ def test_attention_capture_on_either_branch(fresh: Host, branch: str) -> None:
     assert torch.equal(out["plain"]["samples"], out["ours"]["samples"])
     assert [step.index for step in out["maps"].steps] == [0, 1, 2]
     assert not any(r.attention.requires_grad for step in out["maps"].steps for r in step.readings["model"])
+
+
+@pytest.mark.parametrize("cfg", [1.0, 7.5])
+def test_attention_capture_of_one_of_two_prompts(fresh: Host, cfg: float) -> None:
+    """The branch of the other prompt is the first to be evaluated in a step."""
+    scene = Scene.of("sd1")
+    watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=scene.spatial, downsample=0,
+                        layers="all")  # fmt: skip
+    plain, ours = (scene.realcompo(model=model, cfg=cfg) for model in (scene.model, watched[0]))
+    out = fresh.run(scene, plain=plain[0], ours=ours[0], maps=watched[1])
+    assert torch.equal(out["plain"]["samples"], out["ours"]["samples"])
+    assert [step.index for step in out["maps"].steps] == [0, 1, 2]
 
 
 def test_attention_capture_leaves_the_negative_out(fresh: Host) -> None:
@@ -321,11 +342,14 @@ def with_two_hook_groups(host: Host, scene: Scene) -> dict:
 
 @pytest.mark.parametrize("other", [with_occupant, with_lora, with_controlnet, with_two_hook_groups])
 def test_reading_attention_changes_nothing_else(fresh: Host, other: Any) -> None:
-    """A balance that is read for but never moved gives the image of the fixed weight, bit for bit."""
+    """A balance that is read for but never moved gives the image of the fixed weight: bit for bit if it looks ahead,
+    to rounding online, where predictions come from PyTorch's attention."""
     scene = Scene(**SIZE)
     inputs = other(fresh, scene)
-    still = scene.realcompo({"step_scale": 0.0, "prior": 0.0}, **inputs)
+    still = {"step_scale": 0.0, "prior": 0.0}
+    ahead, online = (scene.realcompo(still | {"online": on}, **inputs) for on in (False, True))
     fixed = scene.realcompo({"mode": "fixed", "text_weight": 0.5}, **inputs)
-    out = fresh.run(scene, still=still[0], trace=still[1], fixed=fixed[0])
-    assert out["trace"].losses()
-    assert torch.equal(out["still"]["samples"], out["fixed"]["samples"])
+    out = fresh.run(scene, ahead=ahead[0], online=online[0], trace=ahead[1], late=online[1], fixed=fixed[0])
+    assert out["trace"].losses() and out["late"].losses()
+    assert torch.equal(out["ahead"]["samples"], out["fixed"]["samples"])
+    torch.testing.assert_close(out["online"]["samples"], out["fixed"]["samples"], rtol=1e-4, atol=1e-4)

@@ -40,8 +40,8 @@ def evaluations(host: Host, settings: dict | None) -> tuple[int, dict]:
 
 
 @pytest.mark.parametrize(("every", "budget"), [(1, 1.5), (2, 1.25)])
-def test_dynamic_stays_within_its_budget(host: Host, every: int, budget: float) -> None:
-    rows, counted_rows = evaluations(host, {"mode": "dynamic", "every": every})
+def test_looking_ahead_stays_within_its_budget(host: Host, every: int, budget: float) -> None:
+    rows, counted_rows = evaluations(host, {"mode": "dynamic", "every": every, "online": False})
     balanced = len(range(WARMUP, STEPS - 1, every))  # never at the last step, which ends at sigma 0
     assert rows == FLOOR + 2 * balanced == sum(counted_rows.values())
     assert rows <= budget * FLOOR
@@ -52,7 +52,7 @@ def test_a_fixed_weight_runs_at_the_floor(host: Host) -> None:
 
 
 def test_online_balancing_evaluates_nothing_more(host: Host) -> None:
-    rows, counted_rows = evaluations(host, {"mode": "dynamic", "online": True})
+    rows, counted_rows = evaluations(host, {"mode": "dynamic"})
     assert rows == FLOOR and set(counted_rows) == {"text", "spatial"}
 
 
@@ -71,6 +71,6 @@ def test_the_official_recipe_is_the_dear_one(host: Host) -> None:
 def test_multi_stage_samplers_balance_once_a_step(host: Host) -> None:
     for name in ("heun", "dpm_2", "dpmpp_sde", "uni_pc", "seeds_3"):
         scene = Scene(width=64, height=64)
-        ours = scene.realcompo({"warmup": 0.0}, steps=4, sampler_name=name)
+        ours = scene.realcompo({"warmup": 0.0, "online": False}, steps=4, sampler_name=name)
         rows = host.run(scene, trace=ours[1])["trace"].rows
         assert rows["text attention"] == rows["spatial attention"] == 3, name

@@ -213,3 +213,18 @@ def test_a_patch_without_a_backward_is_told(host: Host) -> None:
 
     error = message(host, build)
     assert error.startswith("RealCompo KSampler, text model:") and "gradient" in error
+
+
+def test_a_sampler_that_upscales_on_its_way(host: Host) -> None:
+    def build() -> tuple[Scene, list]:
+        scene = Scene(**SIZE)
+        guider = scene.add("RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
+                           spatial_positive=scene.spatial, cfg=7.5, balancer=scene.balancer())[0]  # fmt: skip
+        sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
+        sampler = scene.add("SamplerLCMUpscale", scale_ratio=2.0, scale_steps=-1, upscale_method="bislerp")[0]
+        done = scene.add("SamplerCustomAdvanced", noise=scene.add("RandomNoise", noise_seed=7)[0], guider=guider,
+                         sampler=sampler, sigmas=sigmas, latent_image=scene.latent)  # fmt: skip
+        return scene, done[0]
+
+    said = message(host, build)
+    assert "RealCompo Guider" in said and "latents of one size" in said and "8 x 8 cells" in said

@@ -146,11 +146,19 @@ def test_an_inpainting_sampler_keeps_what_is_not_painted(host: Host) -> None:
     assert relative(found[..., :4], stock[..., :4]) > 1e-2
 
 
-def half_painted(scene: Scene) -> list:
+def test_guidance_moves_nothing_where_the_original_is_mixed_in(host: Host) -> None:
+    """A sampler that keeps half of a cell's original would keep half of a move's opposite, too."""
+    scene = Scene(**SIZE)
+    scene.latent = half_painted(scene, painted=0.5)
+    out = host.run(scene, found=scene.stock(model=guided(scene, end=1.0))[0], stock=scene.stock()[0])
+    assert torch.equal(out["found"]["samples"], out["stock"]["samples"])
+
+
+def half_painted(scene: Scene, painted: float = 1.0) -> list:
     """A latent of which only the left half is to be painted."""
     pixels = scene.add("EmptyImage", width=64, height=64, batch_size=1, color=0x336699)[0]
     encoded = scene.add("VAEEncode", pixels=pixels, vae=scene.vae)[0]
-    left = scene.add("SolidMask", value=1.0, width=32, height=64)[0]
+    left = scene.add("SolidMask", value=painted, width=32, height=64)[0]
     canvas = scene.add("SolidMask", value=0.0, width=64, height=64)[0]
     mask = scene.add("MaskComposite", destination=canvas, source=left, x=0, y=0, operation="add")[0]
     return scene.add("SetLatentNoiseMask", samples=encoded, mask=mask)[0]

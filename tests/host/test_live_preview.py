@@ -30,10 +30,12 @@ def previews(host: Host) -> Iterator[list[Any]]:
     comfy.utils.set_progress_bar_global_hook(None)
 
 
-def run(host: Host, **inputs: Any) -> None:
+FIXED = {"mode": "fixed", "text_weight": 1.0, "warmup": 0.34}
+
+
+def run(host: Host, settings: dict[str, Any] = FIXED, **inputs: Any) -> None:
     host.forget()
     scene = Scene(width=64, height=128, gligen=False)
-    settings = {"mode": "fixed", "text_weight": 1.0, "warmup": 0.34}
     host.run(scene, latent=scene.realcompo(settings, steps=3, **inputs)[0])
 
 
@@ -51,6 +53,13 @@ def test_the_balance_stands_beside_the_preview(host: Host, previews: list[Any]) 
     colours = [image.getpixel((image.width - 1, image.height // 2)) for image in previews]
     assert colours[0][0] > 200 > colours[0][2] and colours[1][2] > 200 > colours[1][0]
     assert colours[1] == colours[2]
+
+
+@pytest.mark.parametrize(("mode", "blue"), [("text only", True), ("spatial only", False)])
+def test_one_branch_alone_leads_everywhere(host: Host, previews: list[Any], mode: str, blue: bool) -> None:
+    run(host, {"mode": mode}, show_balance=True)
+    red, _, is_blue = previews[0].getpixel((previews[0].width - 1, 0))
+    assert (is_blue > 200 > red) if blue else (red > 200 > is_blue)
 
 
 def test_without_previews_only_the_progress_is_told(host: Host, previews: list[Any]) -> None:

@@ -46,13 +46,25 @@ def run(host: Host, settings: dict, scene: Scene | None = None, **sampling: obje
 def test_with_the_balance_frozen_it_reads_what_the_look_ahead_reads(host: Host, checkpointing: bool) -> None:
     """Euler's provisional latent is then the one that the next step starts from: one gradient, a step later."""
     sampling = {"steps": 4, "sampler_name": "euler", "cfg": 3.0}
-    image, trace, ahead = run(host, FROZEN, **sampling)
+    image, trace, ahead = run(host, FROZEN | {"online": False}, **sampling)
     late = run(host, FROZEN | {"online": True, "checkpointing": checkpointing}, **sampling)
     torch.testing.assert_close(late[0], image, rtol=1e-4, atol=1e-4)
     assert len(ahead) == len(late[2]) == 3
     assert all(relative(one, other) < 1e-2 for one, other in zip(ahead, late[2], strict=True))
     assert [step.index for step in late[1].steps if step.readings] == [1, 2, 3]
     assert [step.index for step in trace.steps if step.readings] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_what_an_inpainting_sampler_keeps_has_no_say(host: Host, online: bool) -> None:
+    """Pixels that the balance cannot change neither move it nor make the steps of others smaller."""
+    scene = Scene(**SIZE)
+    left = scene.add("SolidMask", value=1.0, width=32, height=64)[0]
+    canvas = scene.add("SolidMask", value=0.0, width=64, height=64)[0]
+    mask = scene.add("MaskComposite", destination=canvas, source=left, x=0, y=0, operation="add")[0]
+    scene.latent = scene.add("SetLatentNoiseMask", samples=scene.latent, mask=mask)[0]
+    _, _, slopes = run(host, {"online": online}, scene, steps=4)
+    assert len(slopes) == 3 and all(slope[..., :4].any() and not slope[..., 4:].any() for slope in slopes)
 
 
 def test_it_moves_the_balance(host: Host) -> None:
@@ -96,7 +108,7 @@ def test_conditionings_with_weights_of_their_own_are_read_apart(fresh: Host) -> 
                        set_cond_area="default")[0]  # fmt: skip
     scene.spatial = scene.add("ConditioningCombine", conditioning_1=scene.spatial, conditioning_2=hooked)[0]
     _, trace, slopes = run(fresh, FROZEN | {"online": True}, scene)
-    ahead = run(fresh, FROZEN, scene)[2]
+    ahead = run(fresh, FROZEN | {"online": False}, scene)[2]
     assert trace.rows["spatial attention"] == 4 and "text attention" not in trace.rows
     assert all(relative(one, other) < 1e-2 for one, other in zip(ahead, slopes, strict=True))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from chat_server import (
     echo,
     endless,
     layout_reply,
+    meeting,
     raw,
     silent,
     streamed,
@@ -36,6 +36,7 @@ GOOD = layout_reply(("two corgis", CORGI), ("two corgis", OTHER), ("a tabby cat"
 PLACED = [("two corgis", CORGI), ("two corgis", OTHER), ("a tabby cat", CAT)]
 WRONG = layout_reply(("a zebra", CORGI))
 VARIABLE = "REALCOMPO_TEST_KEY"
+PATIENCE = 30  # seconds: far less than what is not waited for, far more than a busy machine needs
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ def test_a_busy_server_is_waited_for(config: Path, fresh: Host, server: ChatServ
     config.write_text(table(server))
     start = time.perf_counter()
     assert objects(plan(fresh)) == PLACED
-    assert 1 <= time.perf_counter() - start < 4
+    assert time.perf_counter() - start >= 1
 
 
 @pytest.mark.parametrize("after", ["9999", "Wed, 21 Oct 2099 07:28:00 GMT"])
@@ -209,7 +210,7 @@ def test_a_long_wait_is_refused_at_once(config: Path, fresh: Host, server: ChatS
     config.write_text(table(server))
     start = time.perf_counter()
     assert "expected a free server, got too many requests" in failure(fresh)
-    assert time.perf_counter() - start < 2 and len(server.asked) == 1
+    assert time.perf_counter() - start < PATIENCE and len(server.asked) == 1
 
 
 def test_a_server_that_stays_busy_is_given_up(config: Path, fresh: Host, server: ChatServer) -> None:
@@ -227,33 +228,34 @@ def test_a_slow_server_is_given_up(config: Path, fresh: Host, server: ChatServer
     config.write_text(table(server, timeout=1, max_reply_bytes=16_777_216))
     start = time.perf_counter()
     error = failure(fresh)
-    assert time.perf_counter() - start < 4 and len(server.asked) == 1
+    assert time.perf_counter() - start < PATIENCE and len(server.asked) == 1
     assert "an answer within 1 seconds, got none" in error or "at most 16777216 bytes" in error
 
 
 def test_an_interrupt_ends_the_wait(config: Path, fresh: Host, server: ChatServer) -> None:
     import nodes
 
-    server.answers = [silent(60), whole(GOOD)]
+    async def interrupting(request: Any) -> Any:
+        nodes.interrupt_processing()
+        return await silent(60)(request)
+
+    server.answers = [interrupting, whole(GOOD)]
     config.write_text(table(server, timeout=60))
-    timer = threading.Timer(0.7, nodes.interrupt_processing)
     start = time.perf_counter()
-    timer.start()
     assert failure(fresh) == "execution_interrupted"
-    assert time.perf_counter() - start < 4
+    assert time.perf_counter() - start < PATIENCE
     assert objects(plan(fresh)) == PLACED
     assert server.dropped == 1
 
 
 def test_other_nodes_go_on_meanwhile(config: Path, fresh: Host, server: ChatServer) -> None:
     """Two planners wait at the same time."""
-    server.answers = [silent(1), silent(1), whole(GOOD)]
+    server.answers = [meeting(2, GOOD)]
     config.write_text(table(server))
     graph = Graph()
     planners = [graph.add("RealCompoLayoutPlanner", prompt=PROMPT, profile="local", seed=seed) for seed in (1, 2)]
-    start = time.perf_counter()
     found = fresh.run(graph, one=planners[0][1], other=planners[1][1])
-    assert found["one"] == found["other"] and time.perf_counter() - start < 1.9
+    assert found["one"] == found["other"]
 
 
 # Broken servers, and what must not leak

@@ -118,8 +118,8 @@ def test_the_global_random_state_is_not_touched(fresh: Host) -> None:
 
 # The paper's raw step of 1e6 would also enlarge the rounding by which a batch differs from its images.
 BATCHES = {
-    "balanced": {"recipe": "balanced", "release": 4.0},
-    "online": {"recipe": "balanced", "release": 4.0, "online": True},
+    "online": {"recipe": "balanced", "release": 4.0},
+    "look-ahead": {"recipe": "balanced", "release": 4.0, "online": False},
     "paper": {"recipe": "paper", "step_scale": 1e-3},
     "official": {"recipe": "official", "step_scale": 1e-3},
 }
@@ -147,11 +147,13 @@ def test_a_balanced_batch_is_its_images_one_by_one(host: Host, settings: dict) -
 
 def test_progress_and_steps_are_reported(fresh: Host) -> None:
     scene = Scene(width=64, height=64)
-    ours = scene.realcompo({"warmup": 0.4}, steps=5)
-    trace = fresh.run(scene, trace=ours[1])["trace"]
-    assert [step.index for step in trace.steps] == [0, 1, 2, 3, 4]
-    assert [step.weight is None for step in trace.steps] == [True, True, False, False, False]
-    assert [bool(step.readings) for step in trace.steps] == [False, False, True, True, False]
+    ways = {"online": {"warmup": 0.4}, "ahead": {"warmup": 0.4, "online": False}}
+    traces = fresh.run(scene, **{name: scene.realcompo(settings, steps=5)[1] for name, settings in ways.items()})
+    read = {"online": [False, False, False, True, True], "ahead": [False, False, True, True, False]}
+    for name, trace in traces.items():
+        assert [step.index for step in trace.steps] == [0, 1, 2, 3, 4]
+        assert [step.weight is None for step in trace.steps] == [True, True, False, False, False]
+        assert [bool(step.readings) for step in trace.steps] == read[name]
 
 
 def guided(scene: Scene) -> tuple[list, list]:
