@@ -63,7 +63,10 @@ class Optimizers:
 
 
 class Run:
-    """A resumable training run of one module, with a moving average of its weights."""
+    """A resumable training run of one module, with a moving average of its weights.
+
+    A checkpoint of a run of another length is left aside: its learning rates were others.
+    """
 
     def __init__(self, name: str, module: nn.Module, folder: Path, steps: int, rate: float) -> None:
         self.name, self.module, self.path, self.steps = name, module, folder / f"{name}.safetensors", steps
@@ -71,14 +74,13 @@ class Run:
         self.average = {key: value.detach().clone() for key, value in self._trained()}
         self.step, self.seconds = 0, 0.0
         self.recent: dict[str, list[float]] = {}
-        if self.path.exists():
-            self._resume()
+        if self.path.exists() and int((saved := load_file(self.path))["steps"]) == steps:
+            self._resume(saved)
 
     def _trained(self) -> list[tuple[str, Tensor]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
-    def _resume(self) -> None:
-        tensors = load_file(self.path)
+    def _resume(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._trained():
                 parameter.copy_(tensors[f"weight.{name}"])
@@ -89,7 +91,8 @@ class Run:
     def save(self) -> None:
         tensors = {f"weight.{name}": p.detach() for name, p in self._trained()}
         tensors |= {f"average.{name}": p for name, p in self.average.items()} | self.optimizers.state()
-        tensors |= {"step": torch.tensor(self.step), "seconds": torch.tensor(self.seconds)}
+        numbers = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
+        tensors |= {name: torch.tensor(number) for name, number in numbers.items()}
         part = self.path.with_suffix(".part")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
         part.rename(self.path)

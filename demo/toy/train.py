@@ -317,12 +317,15 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     words, autoencoder = Words(), fit_autoencoder()
-    for name in STAGES if args.stage == "all" else [args.stage]:
+    names = list(STAGES) if args.stage == "all" else [args.stage]
+    for name in names:
         stage = STAGES[name]
         lesson = Lesson(name, stage, args.device, args.folder, args.steps or stage.steps, words, autoencoder)
         weights = {key: _compact(tensor) for key, tensor in stage.train(lesson).items()}
         WEIGHTS.mkdir(exist_ok=True)
         save_file(weights, WEIGHTS / f"{FILES[name]}.safetensors")
+    for name in names:  # so that the next training begins anew
+        (args.folder / f"{name}.safetensors").unlink()
 
 
 def _compact(tensor: Tensor) -> Tensor:

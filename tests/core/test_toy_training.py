@@ -51,3 +51,9 @@ def test_a_stopped_run_ends_as_one_that_never_stopped(tmp_path: Path) -> None:
         assert torch.equal(resumed.module.state_dict()[name], tensor)
         assert torch.equal(resumed.average[name], whole.average[name])
         assert not torch.equal(network().state_dict()[name], tensor)
+
+
+def test_a_checkpoint_of_a_run_of_another_length_is_not_resumed(tmp_path: Path) -> None:
+    train(network(), tmp_path)
+    assert Run("toy", network(), tmp_path, STEPS, rate=1e-2).step == STEPS
+    assert Run("toy", network(), tmp_path, STEPS + 1, rate=1e-2).step == 0
