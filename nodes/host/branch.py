@@ -113,7 +113,8 @@ class Branch:
         watched = self._counted(capture.install(self.options, GRAPH_END if gradient else None), self.name)
         with self._as_current_patcher():
             cond, pull = self._read(capture, objective, self.positive, latent, sigma, watched, gradient)
-            _, negative = comfy.samplers.calc_cond_batch(self.model, [[], conds[1]], latent, sigma, plain)
+            alone = [[], conds[1]]  # empty, not None: wrappers may look at the positive
+            _, negative = comfy.samplers.calc_cond_batch(self.model, alone, latent, sigma, plain)
         return self._prediction([cond, negative], conds, latent, sigma, plain), pull
 
     def pull(self, latent: Tensor, sigma: Tensor, objective: Objective, *, gradient: bool) -> Pull:
