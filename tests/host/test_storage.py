@@ -365,13 +365,6 @@ def test_a_gradient_pass_compiles_nothing(block: Compiled) -> None:
     assert block.graphs_of(*ahead) == 0
 
 
-def test_an_online_run_compiles_for_a_negative_alone_and_nothing_else(block: Compiled) -> None:
-    """Its positives have gradients and run as written, so its negatives are no longer in one batch with them."""
-    block.images(block.stock(cfg=1.0))
-    assert_limits(block.host, block)
-    assert block.graphs_of(block.realcompo(), block.realcompo({"text_loss": 0.0}, seed=8)) == 0
-
-
 @pytest.mark.parametrize("online", [False, True])
 def test_compiled_models(block: Compiled, online: bool) -> None:
     plain, ours = (block.realcompo({"online": online}, model=model) for model in (block.plain, block.model))
