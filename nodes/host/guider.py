@@ -19,7 +19,7 @@ from .branch import Branch, HoldingSampler, check_layout, check_patcher
 from .capture import OPTION
 from .gradients import differentiable_patcher, reserve_gradient_memory
 from .isolation import give_own_hooks, may_share, own_copy
-from .latent_guidance import guidances_of, movable, reporting, wrap_sampling
+from .latent_guidance import guidances_of, reporting, wrap_sampling
 from .run import Run
 
 ADDITIONAL = "realcompo_spatial"
@@ -112,8 +112,7 @@ class RealCompoGuider(CFGGuider):
         noise: Tensor, latent_image: Tensor, mask: Tensor | None, *rest: Any,
     ) -> Tensor:  # fmt: skip
         """The sampler runs beside the latent that guided branches move, as in :class:`GuidedRun`."""
-        self.run.mask = 1.0 if mask is None else mask
-        self.run.movable = movable(mask)
+        self.run.mask = mask
         told = reporting(callback, self.run)
         return executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest) + self.run.offset
 

@@ -19,7 +19,7 @@ from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Reading, Step, Trace
 from .branch import Branch, Prediction, Pull
 from .capture import OPTION, grounded
-from .latent_guidance import guided
+from .latent_guidance import guided, movable
 from .objective import composition
 
 
@@ -37,8 +37,7 @@ class Run:
         self.schedule, self.seed, self.cfg, self.trace = schedule, seed, cfg, trace
         self.objective = composition(settings)
         self.balancer: Balancer | None = None
-        self.mask: Tensor | float = 1.0  # 0 where an inpainting sampler keeps the latent
-        self.movable: Tensor | float = 1.0  # 1 where guidance may move it
+        self.mask: Tensor | None = None  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
         self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led a step whose balance waits
         self.last_step = -1
@@ -96,7 +95,7 @@ class Run:
         """Where a branch's own guidance, if it has any, leads the latent at a step's first evaluation."""
         if step <= self.last_step:
             return latent
-        return guided(branch, latent, sigma, self.movable, step, self.schedule.steps)
+        return guided(branch, latent, sigma, movable(self.mask), step, self.schedule.steps)
 
     def _rebalance(
         self, step: int, latent: Tensor, sigma: Tensor, text: Prediction, spatial: Prediction
@@ -164,7 +163,7 @@ class Run:
             return
         weights = self._loss_weights()
         gradient = sum(weights[name] * pull.gradient for name, pull in pulls.items())
-        slope = balance_gradient(self.mask * gradient, *ahead, self.balancer.balance)
+        slope = balance_gradient(self._masked(gradient), *ahead, self.balancer.balance)
         settled = self._settled(pulls["text"], slope)
         self._warn(self.balancer.update(slope, step, self._cells(pulls, slope), settled, self._sampled()))
 
@@ -259,7 +258,11 @@ class Run:
 
     def _sampled(self) -> Tensor | float:
         """Share of each sample's pixels that an inpainting sampler does not keep [B, 1, 1, 1]."""
-        return self.mask if isinstance(self.mask, float) else self.mask.float().mean(dim=(1, 2, 3), keepdim=True)
+        return 1.0 if self.mask is None else self.mask.float().mean(dim=(1, 2, 3), keepdim=True)
+
+    def _masked(self, gradient: Tensor) -> Tensor:
+        """Without what an inpainting sampler keeps, which no balance changes."""
+        return gradient if self.mask is None else self.mask * gradient
 
     @staticmethod
     def _cells(pulls: dict[str, Pull], slope: Tensor) -> tuple[int, int]:

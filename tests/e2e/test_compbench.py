@@ -146,6 +146,9 @@ def whole(server: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return pictures(folder)
 
 
+# Prompts, names and layouts
+
+
 def test_images_are_named_and_numbered_as_the_evaluators_read_them(whole: dict[str, bytes]) -> None:
     prompts = list(LAYOUTS)
     assert [name.split("_")[0] for name in whole] == [prompts[0]] * IMAGES + [prompts[1]] * IMAGES
@@ -199,6 +202,9 @@ def test_bad_layouts_are_told_before_anything_runs(tmp_path: Path, layouts: str,
 def test_prompts_that_no_file_name_holds_are_told() -> None:
     with pytest.raises(InputError, match="at most 255 bytes"):
         jobs_of(["a very " * 40 + "long prompt"], None, 1, 0)
+
+
+# Where prompt, seed and layout go in a workflow
 
 
 def template(path: Path, definitions: dict, names: Names | None = None, *, with_layouts: bool = True) -> Template:
@@ -279,6 +285,9 @@ def test_settings_tell_workflows_apart_not_the_prompts_they_were_saved_with(tmp_
         return Template(graph, (), (Place("1", "seed"),), (), "1").settings()
 
     assert settings() == settings(seed=2) != settings(steps=30)
+
+
+# Stops, failures and settings
 
 
 def test_a_killed_run_goes_on_where_it_was(server: Client, whole: dict[str, bytes], tmp_path: Path) -> None:
