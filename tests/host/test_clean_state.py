@@ -135,7 +135,8 @@ def test_short_memory_turns_to_checkpointing(host: Host, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, short=short[0], plain=plain[0])
     assert torch.equal(out["short"]["samples"], out["plain"]["samples"])
-    assert [record.message.count("checkpointing") for record in caplog.records] == [1]
+    own = [record.message for record in caplog.records if record.message.startswith("RealCompo")]  # the host warns too
+    assert len(own) == 1 and "checkpointing" in own[0]
     assert scene.weights() == weights and scene.hooks() == []
     assert torch.equal(image, scene.stock_image())
 
