@@ -75,7 +75,7 @@ class Arm:
         return {} if self.stock else {**BALANCER, **self.settings}
 
 
-FROZEN = {"step_scale": 0.0, "release": 0.0, "online": False}
+FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "online": False}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),

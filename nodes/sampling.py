@@ -123,6 +123,14 @@ class RealCompoBalancer(Node):
                     tooltip="Recipe balanced only: balance by the evaluations that the next step makes anyway, one "
                     "step late. Off: look one step ahead first, by two more passes through the models a step.",
                 ),
+                io.Float.Input(
+                    "guidance",
+                    optional=True,
+                    **bounded(BalancerSettings, "guidance"),
+                    step=0.01,
+                    tooltip="Recipe balanced only: how far attention moves the latent itself in warm-up, as a share of "
+                    "the noise. More shapes and places objects more strictly, too much harms the picture. 0: not at all.",
+                ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],
         )

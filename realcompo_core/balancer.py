@@ -99,10 +99,12 @@ class BalancerSettings:
     enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
     online: bool = True  # balance one step late, by the graph of the next step's own predictions, BALANCED only
+    guidance: float = 0.1  # how far the latent moves down the loss in warm-up, a share of sigma, BALANCED only
 
     RANGES: ClassVar = {
         "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
         "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64),
+        "guidance": (0, 1),
         "text_loss": (0, MAXIMUM_WEIGHT), "spatial_loss": (0, MAXIMUM_WEIGHT),
         "separate": (0, MAXIMUM_WEIGHT), "enhance": (0, MAXIMUM_WEIGHT),
     }  # fmt: skip
@@ -124,6 +126,12 @@ class BalancerSettings:
     def looks_back(self) -> bool:
         """Whether the balance follows the attention at the latent just reached, not at a provisional next one."""
         return self.online and self.recipe is Recipe.BALANCED
+
+    @property
+    def guides(self) -> bool:
+        """Whether the spatial branch's attention moves the latent in warm-up."""
+        guided = self.guidance * self.spatial_loss > 0
+        return guided and self.mode is Mode.DYNAMIC and self.recipe is Recipe.BALANCED
 
     def warmup_steps(self, steps: int) -> int:
         """Steps that the spatial branch does alone; blending modes only."""
@@ -176,7 +184,7 @@ def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:
 
 
 def normalise(gradient: Tensor) -> Tensor:
-    """Scale each sample of [B, 1, H, W] to rms 1; a zero gradient stays zero."""
+    """Scale each sample of [B, C, H, W] to rms 1; a zero gradient stays zero."""
     peak = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
     unit = torch.where(peak > 0, gradient / peak, torch.zeros_like(gradient))  # squares neither vanish nor overflow
     rms = unit.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()

@@ -1,18 +1,20 @@
-"""Moving a latent down an objective before a model is evaluated (arXiv 2304.03373)."""
+"""Moving a latent down an objective."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from .balancer import normalise
 from .errors import check_ranges
 
 
 @dataclass(frozen=True)
 class GuidanceSettings:
-    """When and how far a latent is moved. Raises :class:`InputError` for values out of range."""
+    """When and how far Layout Guidance (arXiv 2304.03373) moves a latent before a model is evaluated. Raises :class:`InputError` for values out of range."""
 
     scale: float = 30.0  # factor on the gradient times sigma squared
     threshold: float = 0.2  # a sample whose loss is not above this stays where it is
@@ -35,3 +37,18 @@ class GuidanceSettings:
 def descend(latent: Tensor, gradient: Tensor, sigma: Tensor, scale: float) -> Tensor:
     """Layout Guidance's update ``x - scale * sigma^2 * dL/dx``: latent and gradient [B, C, H, W], sigma [B]."""
     return latent - scale * sigma.view(-1, 1, 1, 1).square() * gradient
+
+
+def nudge(
+    gradient: Tensor, sigma: Tensor, outside: Tensor, guidance: float, mask: Tensor | float = 1.0
+) -> Tensor:  # fmt: skip
+    """BALANCED's move of a latent, [B, C, H, W] like its gradient dL/dx, against that.
+
+    Its rms where ``mask`` is 1 is ``guidance * sigma * outside``, with ``sigma`` [B] and the share of attention
+    ``outside`` its regions [B], 0..1: no more than the noise, whatever the model's gradients, and gone once attention
+    is in place. Nothing moves where the mask is 0, nor in a sample whose gradient or attention is not finite.
+    """
+    mask = torch.ones_like(gradient) * mask
+    size = (guidance * sigma * outside).view(-1, 1, 1, 1) * mask.mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    finite = (gradient.isfinite().all(dim=(1, 2, 3)) & outside.isfinite()).view(-1, 1, 1, 1)
+    return torch.where(finite, -size * normalise(gradient * mask), torch.zeros_like(gradient))

@@ -101,11 +101,11 @@ def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int =
     read = [step for step in trace.steps if step.readings]
     if not read:
         return caption("No attention was read: the balance did not move in this mode.", 4 * tile)
-    names = list(dict.fromkeys(name for step in read for name in step.readings))
+    names = list(dict.fromkeys(name for step in reversed(read) for name in step.readings))
     objects = {name: sum(len(reading.objects.phrases) for reading in read[-1].readings.get(name, ())) for name in names}
     crowded = sum(objects.values()) > CROWDED
     steps = _spread(read, max(1, columns // len(names)) if crowded else columns)
-    blocks = [stack(_attention_rows(steps, name, caption, sample, tile)) for name in names]
+    blocks = [stack(rows) for name in names if (rows := _attention_rows(steps, name, caption, sample, tile))]
     return stack([_attention_legend(caption, tile), *([beside(blocks)] if crowded else blocks)])
 
 
@@ -175,16 +175,23 @@ def _attention_legend(caption: Caption, tile: int) -> Tensor:
 
 def _attention_rows(steps: Sequence[Step], name: str, caption: Caption, sample: int, tile: int) -> list[Tensor]:
     """A row per object of each conditioning: objects are told apart by their place, not by their words."""
-    tiles: dict[tuple[int, int], list[Tensor]] = {}
+    tiles: dict[tuple[int, int], dict[int, Tensor]] = {}
     titles: dict[tuple[int, int], str] = {}
-    for step in steps:
+    for column, step in enumerate(steps):
         for number, reading in enumerate(step.readings.get(name, ())):
             for index, phrase in enumerate(reading.objects.phrases):
                 inside = 1 - float(reading.losses[sample, index])
                 titles[number, index] = f"{name}: {phrase}, {inside:.0%} inside at the end"
                 found = _attention_tile(step, reading, index, caption, sample, tile)
-                tiles.setdefault((number, index), []).append(found)
-    return [stack([caption(titles[key], 3 * tile), beside(row)], gap=2) for key, row in tiles.items()]
+                tiles.setdefault((number, index), {})[column] = found
+    rows = {key: beside(_spaced(row, len(steps))) for key, row in tiles.items()}
+    return [stack([caption(titles[key], 3 * tile), row], gap=2) for key, row in rows.items()]
+
+
+def _spaced(tiles: Mapping[int, Tensor], columns: int) -> list[Tensor]:
+    """Tiles in their columns, with empty ones where a step did not read this branch."""
+    empty = torch.tensor(BACKGROUND).expand_as(next(iter(tiles.values())))
+    return [tiles.get(column, empty) for column in range(columns)]
 
 
 def _attention_tile(step: Step, reading: Reading, index: int, caption: Caption, sample: int, tile: int) -> Tensor:

@@ -35,7 +35,8 @@ class Reading:
 @dataclass(frozen=True)
 class Step:
     """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up and in modes of
-    one branch. ``readings`` are of the latent that the step was looked ahead to lead to; online, of its own."""
+    one branch. ``readings`` are of the latent that the step was looked ahead to lead to; online and in warm-up, of its
+    own."""
 
     index: int
     sigma: float

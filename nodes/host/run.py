@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import comfy.model_management
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...realcompo_core.attention import settled
 from ...realcompo_core.balancer import Balancer, BalancerSettings, Mode, balance_gradient, blend, next_latent
 from ...realcompo_core.errors import InputError
+from ...realcompo_core.guidance import nudge
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Reading, Step, Trace
 from .branch import Branch, Prediction, Pull
@@ -39,6 +40,7 @@ class Run:
         self.balancer: Balancer | None = None
         self.mask: Tensor | None = None  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
+        self.nudge: Tensor | float = 0.0  # what the next step's latent is moved by
         self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led a step whose balance waits
         self.last_step = -1
         self.warned = False
@@ -54,12 +56,14 @@ class Run:
         step = self.schedule.step(float(sigma.max()))
         first_of_step = step > self.last_step
         self.primary.options = options
+        if first_of_step:
+            self.offset, self.nudge = self.offset + self.nudge, 0.0
         shared = latent + self.offset
         if self._blends() and self.balancer is None:
             self.balancer = self._start(latent)
         pulls: dict[str, Pull] = {}
-        if first_of_step and self.ahead is not None:
-            text, spatial, pulls = self._rebalance_late(step, shared, sigma)
+        if first_of_step and (watched := self._watched(step)):
+            text, spatial, pulls = self._predict_and_heed(watched, step, shared, sigma)
         else:
             text, spatial = self._predict(step, shared, sigma)
             if first_of_step and self._looks_ahead(step):
@@ -114,11 +118,30 @@ class Run:
         self._follow(step, pulls, ahead)
         return pulls
 
-    def _rebalance_late(
-        self, step: int, latent: Tensor, sigma: Tensor
-    ) -> tuple[Prediction, Prediction, dict[str, Pull]]:
-        """Online balancing: the predictions of this step, whose graphs say what the last step's balance has led to."""
-        branches, weights, uncond = (self.text, self.spatial), self._loss_weights(), self._needs_uncond()
+    def _watched(self, step: int) -> tuple[Branch, ...]:
+        """The branches whose predictions of this step keep their graphs: of both where a balance waits for what it has
+        led to, of the spatial one in a guided warm-up."""
+        if self.ahead is not None:
+            return self.text, self.spatial
+        guides = self._warming_up(step) and self.settings.guides and self.schedule.balances(step, in_warmup=True)
+        return (self.spatial,) if guides else ()
+
+    def _predict_and_heed(
+        self, branches: Sequence[Branch], step: int, latent: Tensor, sigma: Tensor
+    ) -> tuple[Prediction | None, Prediction, dict[str, Pull]]:
+        """The predictions of this step; their graphs move the last step's balance, or in warm-up the next latent."""
+        found, pulls = self._look(branches, step, latent, sigma)
+        if self.ahead is not None:
+            self._follow(self.last_step, pulls, self.ahead)
+        elif pulls:
+            self.nudge = self._nudge(pulls["spatial"], sigma)
+        return found.get("text"), found["spatial"], pulls
+
+    def _look(
+        self, branches: Sequence[Branch], step: int, latent: Tensor, sigma: Tensor
+    ) -> tuple[dict[str, Prediction], dict[str, Pull]]:
+        """Predictions and, while memory lasts, what their own attention asks for."""
+        weights, uncond = self._loss_weights(), self._needs_uncond()
         moved = {branch.name: self._guided(branch, step, latent, sigma) for branch in branches}
         found: dict[str, Prediction] = {}
 
@@ -131,9 +154,14 @@ class Run:
         pulls = self._within_memory(lambda: {branch.name: look(branch) for branch in branches})
         if not pulls:
             found = {branch.name: branch.predict(moved[branch.name], sigma, uncond=uncond) for branch in branches}
-        self._follow(self.last_step, pulls, self.ahead)
-        text, spatial = (_moved(found[branch.name], latent, moved[branch.name]) for branch in branches)
-        return text, spatial, pulls
+        return {name: _moved(prediction, latent, moved[name]) for name, prediction in found.items()}, pulls
+
+    def _nudge(self, pull: Pull, sigma: Tensor) -> Tensor | float:
+        """How the warm-up's attention moves the latent where an inpainting sampler lets it move."""
+        if not pull.readings:
+            return 0.0
+        outside = torch.cat([reading.losses for reading in pull.readings], dim=1).mean(dim=1).to(sigma)
+        return nudge(pull.gradient, sigma, outside, self.settings.guidance, movable(self.mask))
 
     def _within_memory(self, passes: Callable[[], dict[str, Pull]]) -> dict[str, Pull]:
         """What gradient passes find; where memory is short, from now on with checkpointing, and once that is not

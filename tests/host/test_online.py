@@ -13,7 +13,7 @@ from scenes import LORA, Scene
 from torch import Tensor
 
 SIZE = {"width": 64, "height": 64}
-FROZEN = {"step_scale": 0.0, "release": 0.0}
+FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0}
 
 
 @contextmanager
