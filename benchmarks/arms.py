@@ -84,12 +84,15 @@ STATIC = (
     *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
     Arm("start of balanced, frozen", FROZEN),
 )
+SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}  # text alone after warm-up
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
     Arm("dynamic balanced"),
     *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic balanced, no release", {"release": 0.0}),
+    Arm("dynamic balanced, no guidance", {"guidance": 0.0}),
+    *(Arm(f"dynamic guidance, switch at {s}", {**SWITCHED, "warmup": s}) for s in (0.16, 0.2)),
     *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
     Arm("dynamic balanced, look-ahead", {"online": False}),
 )

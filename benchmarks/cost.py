@@ -151,6 +151,17 @@ def balanced(every: int) -> int:
     return len(range(round(WARMUP * ROW_STEPS), ROW_STEPS - 1, every))
 
 
+def guided(every: int) -> int:
+    """Guided steps of its warm-up, each with a gradient of the spatial branch's own prediction."""
+    return len(range(0, round(WARMUP * ROW_STEPS), every))
+
+
+def extra_rows(every: int, late: float, each: float) -> float:
+    """What the gradients of that image cost, in rows: ``each`` of the blended steps', ``late`` what one adds to a
+    prediction."""
+    return 2 * balanced(every) * each + guided(every) * late
+
+
 def row_equivalent(bench: Bench, plan: Plan, online: bool) -> float:
     """How many plain one-row predictions a gradient pass takes as long as, both branches together; online, without the
     prediction that it is part of.
@@ -260,8 +271,8 @@ def budget_table(found: dict[str, Any]) -> str:
     ahead, online = found["row_equivalent_of_gradient_pass"], found["row_equivalent_of_online_pass"]
     lines = []
     for arm, settings in BALANCED.items():
-        passes = 2 * balanced(settings["every"]) * (online if settings["online"] else ahead)
-        total, budget = found["rows"][arm] - found["gradient_rows"][arm] + passes, BUDGET[settings["every"]]
+        extra = extra_rows(settings["every"], online, online if settings["online"] else ahead)
+        total, budget = found["rows"][arm] - found["gradient_rows"][arm] + extra, BUDGET[settings["every"]]
         over = total / found["rows"]["floor"]
         lines.append((arm, f"{total:.1f}", f"{over:.2f}", f"{budget:.2f}", "within" if over <= budget else "OVER"))
     title = f"Row equivalents: a look-ahead pass is {ahead:.2f} one-row predictions on this host, online {online:.2f}"

@@ -56,7 +56,7 @@ class RealCompoBalancer(Node):
                 io.Float.Input(
                     "warmup",
                     **bounded(BalancerSettings, "warmup"),
-                    step=0.05,
+                    step=0.01,
                     tooltip="Modes dynamic and fixed: first share of the steps, done by the spatial branch alone. "
                     "More places better; 0 for stylised models.",
                 ),

@@ -83,7 +83,7 @@ class BalancerSettings:
     recipe: Recipe = Recipe.BALANCED
     mode: Mode = Mode.DYNAMIC
     text_weight: float = 0.5  # share of the text branch in FIXED mode, 0..1
-    warmup: float = 0.2  # first share of the steps, done by the spatial branch alone, 0..1
+    warmup: float = 0.16  # first share of the steps, done by the spatial branch alone, 0..1
     every: int = 1  # balance at every n-th blended step
     step_scale: float = 1.0  # factor on the recipe's step
     limit: float = 4.0  # bound of the balance in logits, BALANCED only
@@ -99,7 +99,7 @@ class BalancerSettings:
     enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
     online: bool = True  # balance one step late, by the graph of the next step's own predictions, BALANCED only
-    guidance: float = 0.1  # how far the latent moves down the loss in warm-up, a share of sigma, BALANCED only
+    guidance: float = 0.2  # how far the latent moves down the loss in warm-up, a share of sigma, BALANCED only
 
     RANGES: ClassVar = {
         "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),

@@ -73,7 +73,7 @@ def test_it_moves_the_balance(host: Host) -> None:
 
 
 def test_it_waits_for_the_first_blended_step_and_follows_the_cadence(host: Host) -> None:
-    _, trace, _ = run(host, {"online": True, "warmup": 0.25, "every": 2}, steps=8)
+    _, trace, _ = run(host, {"online": True, "warmup": 0.25, "guidance": 0.0, "every": 2}, steps=8)
     assert [step.index for step in trace.steps if step.readings] == [3, 5, 7]
 
 
@@ -86,7 +86,7 @@ def test_it_balances_once_a_step_in_any_sampler(host: Host, sampler: str) -> Non
 @pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
 def test_samplers_with_sigmas_of_their_own(host: Host, sampler: str) -> None:
     """They may leave a step out, the first blended one too."""
-    latent, trace, slopes = run(host, {"online": True, "warmup": 0.4}, steps=5, sampler_name=sampler)
+    latent, trace, slopes = run(host, {"online": True, "warmup": 0.4, "guidance": 0.0}, steps=5, sampler_name=sampler)
     assert latent.isfinite().all() and len(slopes) == len(trace.losses())
 
 
