@@ -80,7 +80,7 @@ STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
     *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
-    *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in (0.2, 0.24, 0.28, 0.4, 0.6)),
+    *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in (0.16, 0.2, 0.24, 0.28, 0.4, 0.6)),
     *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
     Arm("start of balanced, frozen", FROZEN),
 )
