@@ -75,12 +75,13 @@ class Arm:
         return {} if self.stock else {**BALANCER, **self.settings}
 
 
+SWITCHES = (0.16, 0.2, 0.24, 0.28, 0.4, 0.6)
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "online": False}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
     *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
-    *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in (0.16, 0.2, 0.24, 0.28, 0.4, 0.6)),
+    *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in SWITCHES),
     *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
     Arm("start of balanced, frozen", FROZEN),
 )

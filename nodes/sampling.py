@@ -129,7 +129,7 @@ class RealCompoBalancer(Node):
                     **bounded(BalancerSettings, "guidance"),
                     step=0.01,
                     tooltip="Recipe balanced only: how far attention moves the latent itself in warm-up, as a share of "
-                    "the noise. More shapes and places objects more strictly, too much harms the picture. 0: not at all.",
+                    "the noise in it. More shapes and places objects more strictly; too much harms the picture.",
                 ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],

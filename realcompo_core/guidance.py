@@ -14,7 +14,10 @@ from .errors import check_ranges
 
 @dataclass(frozen=True)
 class GuidanceSettings:
-    """When and how far Layout Guidance (arXiv 2304.03373) moves a latent before a model is evaluated. Raises :class:`InputError` for values out of range."""
+    """When and how far Layout Guidance (arXiv 2304.03373) moves a latent before a model is evaluated.
+
+    Raises :class:`InputError` for values out of range.
+    """
 
     scale: float = 30.0  # factor on the gradient times sigma squared
     threshold: float = 0.2  # a sample whose loss is not above this stays where it is

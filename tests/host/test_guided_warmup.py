@@ -14,6 +14,8 @@ from torch import Tensor
 SIZE = {"width": 64, "height": 64}
 WARM = {"warmup": 0.5, "guidance": 0.1}
 EULER = {"steps": 6, "sampler_name": "euler"}
+OFF = ({"recipe": "paper"}, {"mode": "fixed"}, {"mode": "spatial only"}, {"spatial_loss": 0.0})
+SAMPLERS = ("heun", "dpmpp_2m", "euler_ancestral", "uni_pc", "ddim", "euler_cfg_pp", "dpm_fast")
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def test_it_costs_no_evaluation(host: Host) -> None:
     assert not any(step.readings for step in plain.steps[:3])
 
 
-@pytest.mark.parametrize("off", [{"recipe": "paper"}, {"mode": "fixed"}, {"mode": "spatial only"}, {"spatial_loss": 0.0}])
+@pytest.mark.parametrize("off", OFF)
 def test_what_has_no_guided_warm_up(host: Host, off: dict) -> None:
     with nudges_of(host) as nudges:
         with_it, without = (run(host, WARM | off | {"guidance": g})[0] for g in (0.1, 0.0))
@@ -94,7 +96,7 @@ def test_it_follows_the_cadence(host: Host) -> None:
     assert [step.index for step in trace.steps if step.readings] == [0, 2, 4]
 
 
-@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral", "uni_pc", "ddim", "euler_cfg_pp", "dpm_fast"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_any_sampler(host: Host, sampler: str) -> None:
     with nudges_of(host) as nudges:
         latent, _ = run(host, WARM, sampler_name=sampler)
