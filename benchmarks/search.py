@@ -9,7 +9,7 @@ from .arms import BALANCER, DYNAMIC, STATIC, Arm
 from .quality import compare, parser
 
 GRID = {
-    "warmup": (0.0, 0.12, 0.2, 0.28),
+    "warmup": (0.0, 0.12, 0.16, 0.2, 0.28),
     "lean": (0.0, 1.0, 2.0, 3.0),
     "release": (0.0, 8.0, 25.0, 50.0),
     "step_scale": (0.0, 1.0, 2.0),
