@@ -83,17 +83,16 @@ STATIC = (
     *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
     *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in SWITCHES),
     *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
-    Arm("start of balanced, frozen", FROZEN),
+    Arm("prior with lean, warm-up 0.2", {**FROZEN, "warmup": 0.2}),
 )
-SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}  # text alone after warm-up
+SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
     Arm("dynamic balanced"),
     *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
-    Arm("dynamic balanced, no release", {"release": 0.0}),
     Arm("dynamic balanced, no guidance", {"guidance": 0.0}),
-    *(Arm(f"dynamic guidance, switch at {s}", {**SWITCHED, "warmup": s}) for s in (0.16, 0.2)),
+    Arm("dynamic guidance, then text alone", SWITCHED),
     *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
     Arm("dynamic balanced, look-ahead", {"online": False}),
 )

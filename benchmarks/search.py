@@ -15,7 +15,7 @@ GRID = {
     "step_scale": (0.0, 1.0, 2.0),
     "prior": (0.0, 1.5, 3.0),
     "online": (False, True),
-    "guidance": (0.0, 0.1, 0.2, 0.3),
+    "guidance": (0.0, 0.5, 1.0, 1.5),
 }
 CENTRE = {name: BALANCER[name] for name in GRID}
 

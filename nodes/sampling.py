@@ -63,7 +63,7 @@ class RealCompoBalancer(Node):
                 io.Int.Input(
                     "every",
                     **bounded(BalancerSettings, "every"),
-                    tooltip="Mode dynamic only: balance at every n-th step. 2 is faster and follows less closely.",
+                    tooltip="Mode dynamic only: read attention at every n-th step. 2 is faster, follows less closely.",
                 ),
                 io.Float.Input(
                     "step_scale",
@@ -127,9 +127,10 @@ class RealCompoBalancer(Node):
                     "guidance",
                     optional=True,
                     **bounded(BalancerSettings, "guidance"),
-                    step=0.01,
-                    tooltip="Recipe balanced only: how far attention moves the latent itself in warm-up, as a share of "
-                    "the noise in it. More shapes and places objects more strictly; too much harms the picture.",
+                    step=0.1,
+                    tooltip="Recipe balanced only: how far the spatial branch's attention moves the latent itself in "
+                    "warm-up; 1 is about as far as the sampler's own steps. More shapes and places objects more "
+                    "strictly; too much harms the picture.",
                 ),
             ],
             outputs=[Balancer.Output(id="balancer", display_name="balancer", tooltip="For a RealCompo sampler.")],

@@ -84,7 +84,7 @@ class BalancerSettings:
     mode: Mode = Mode.DYNAMIC
     text_weight: float = 0.5  # share of the text branch in FIXED mode, 0..1
     warmup: float = 0.16  # first share of the steps, done by the spatial branch alone, 0..1
-    every: int = 1  # balance at every n-th blended step
+    every: int = 1  # read attention at every n-th step
     step_scale: float = 1.0  # factor on the recipe's step
     limit: float = 4.0  # bound of the balance in logits, BALANCED only
     prior: float = 1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
@@ -99,12 +99,11 @@ class BalancerSettings:
     enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
     checkpointing: bool = False  # recompute activations in the gradient pass: less memory, more time
     online: bool = True  # balance one step late, by the graph of the next step's own predictions, BALANCED only
-    guidance: float = 0.2  # how far the latent moves down the loss in warm-up, a share of sigma, BALANCED only
+    guidance: float = 1.0  # how far attention moves the latent in warm-up, beside the sampler's steps, BALANCED only
 
     RANGES: ClassVar = {
         "text_weight": (0, 1), "warmup": (0, 1), "every": (1, 10_000), "step_scale": (0, 1e6), "limit": (0, 100),
-        "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "downsample": (0, 64),
-        "guidance": (0, 1),
+        "prior": (0, 100), "lean": (-100, 100), "release": (0, 100), "guidance": (0, 10), "downsample": (0, 64),
         "text_loss": (0, MAXIMUM_WEIGHT), "spatial_loss": (0, MAXIMUM_WEIGHT),
         "separate": (0, MAXIMUM_WEIGHT), "enhance": (0, MAXIMUM_WEIGHT),
     }  # fmt: skip
@@ -128,10 +127,10 @@ class BalancerSettings:
         return self.online and self.recipe is Recipe.BALANCED
 
     @property
-    def guides(self) -> bool:
+    def nudges(self) -> bool:
         """Whether the spatial branch's attention moves the latent in warm-up."""
-        guided = self.guidance * self.spatial_loss > 0
-        return guided and self.mode is Mode.DYNAMIC and self.recipe is Recipe.BALANCED
+        dynamic = self.mode is Mode.DYNAMIC and self.recipe is Recipe.BALANCED
+        return dynamic and self.guidance > 0 and self.spatial_loss > 0
 
     def warmup_steps(self, steps: int) -> int:
         """Steps that the spatial branch does alone; blending modes only."""

@@ -11,6 +11,8 @@ from torch import Tensor
 from .balancer import normalise
 from .errors import check_ranges
 
+MOST_OF_NOISE = 0.25
+
 
 @dataclass(frozen=True)
 class GuidanceSettings:
@@ -42,16 +44,31 @@ def descend(latent: Tensor, gradient: Tensor, sigma: Tensor, scale: float) -> Te
     return latent - scale * sigma.view(-1, 1, 1, 1).square() * gradient
 
 
-def nudge(
-    gradient: Tensor, sigma: Tensor, outside: Tensor, guidance: float, mask: Tensor | float = 1.0
-) -> Tensor:  # fmt: skip
-    """BALANCED's move of a latent, [B, C, H, W] like its gradient dL/dx, against that.
+@dataclass(frozen=True)
+class Nudge:
+    """A move of the latent, BALANCED's in warm-up, that waits for the sampler's next step.
 
-    Its rms where ``mask`` is 1 is ``guidance * sigma * outside``, with ``sigma`` [B] and the share of attention
-    ``outside`` its regions [B], 0..1: no more than the noise, whatever the model's gradients, and gone once attention
-    is in place. Nothing moves where the mask is 0, nor in a sample whose gradient or attention is not finite.
+    ``direction`` [B, C, H, W] was read at the noise level ``sigma`` [B], once in ``every`` steps.
+    """
+
+    direction: Tensor
+    sigma: Tensor
+    every: int = 1
+
+    def at(self, sigma: Tensor, guidance: float) -> Tensor:
+        """The move [B, C, H, W] of a latent at ``sigma`` [B] or [1]: ``guidance`` times as far as the sampler has gone
+        meanwhile, but for every unit of guidance no farther than a quarter of the noise that is left."""
+        reach = torch.minimum(self.every * (self.sigma - sigma), MOST_OF_NOISE * sigma).clamp(min=0)
+        return guidance * reach.view(-1, 1, 1, 1) * self.direction
+
+
+def against(gradient: Tensor, outside: Tensor, mask: Tensor | float = 1.0) -> Tensor:
+    """A :class:`Nudge`'s direction: against dL/dx [B, C, H, W], its rms where ``mask`` is 1 the share of attention
+    ``outside`` its regions [B], 0..1, so that it fades as attention comes into place.
+
+    Zero where the mask is 0, and in a sample whose gradient or attention is not finite.
     """
     mask = torch.ones_like(gradient) * mask
-    size = (guidance * sigma * outside).view(-1, 1, 1, 1) * mask.mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    size = outside.view(-1, 1, 1, 1) * mask.mean(dim=(1, 2, 3), keepdim=True).sqrt()
     finite = (gradient.isfinite().all(dim=(1, 2, 3)) & outside.isfinite()).view(-1, 1, 1, 1)
     return torch.where(finite, -size * normalise(gradient * mask), torch.zeros_like(gradient))

@@ -114,7 +114,9 @@ class RealCompoGuider(CFGGuider):
         """The sampler runs beside the latent that guided branches move, as in :class:`GuidedRun`."""
         self.run.mask = mask
         told = reporting(callback, self.run)
-        return executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest) + self.run.offset
+        samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
+        self.run.settle(sigmas[-1:].to(samples.device))
+        return samples + self.run.offset
 
     def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict = {}, seed: int | None = None) -> Tensor:  # noqa: B006 (the host's signature)
         """The denoised latent [B, C, H, W] at ``x`` and sigma ``timestep`` [B]."""

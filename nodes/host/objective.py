@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ...realcompo_core.balancer import BalancerSettings
 from ...realcompo_core.grounding import Objects
 from ...realcompo_core.losses import enhance_loss, region_loss, separate_loss
+from ...realcompo_core.trace import Reading
 from .capture import Block, Capture, choose_blocks
 
 
@@ -49,6 +51,14 @@ def joint_loss(attention: Tensor, objects: Objects, settings: BalancerSettings) 
     if settings.separate and attention.shape[1] > 1:
         total = total + settings.separate * separate_loss(attention)
     return total + settings.enhance * enhance_loss(attention) if settings.enhance else total
+
+
+def share_outside(readings: Sequence[Reading], weights: Sequence[float]) -> Tensor:
+    """The share of attention outside its region [B], the mean over objects, weighted as their losses are."""
+    scales = [r.objects.weights(weights) if weights else torch.ones(len(r.objects.phrases)) for r in readings]
+    losses = torch.cat([reading.losses for reading in readings], dim=1)
+    scale = torch.cat(scales).to(losses)
+    return (losses * scale).sum(dim=1) / scale.sum()
 
 
 def early_decoder(found: list[Block], latent: tuple[int, int]) -> list[Block]:

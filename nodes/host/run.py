@@ -15,13 +15,13 @@ from torch import Tensor
 from ...realcompo_core.attention import settled
 from ...realcompo_core.balancer import Balancer, BalancerSettings, Mode, balance_gradient, blend, next_latent
 from ...realcompo_core.errors import InputError
-from ...realcompo_core.guidance import nudge
+from ...realcompo_core.guidance import Nudge, against
 from ...realcompo_core.schedule import Schedule
 from ...realcompo_core.trace import Reading, Step, Trace
 from .branch import Branch, Prediction, Pull
 from .capture import OPTION, grounded
-from .latent_guidance import guided, movable
-from .objective import composition
+from .latent_guidance import guidances_of, guided, movable
+from .objective import composition, share_outside
 
 
 class Run:
@@ -40,7 +40,7 @@ class Run:
         self.balancer: Balancer | None = None
         self.mask: Tensor | None = None  # 0 where an inpainting sampler keeps the latent
         self.offset: Tensor | float = 0.0  # from the sampler's latent to the one that guidance has led to
-        self.nudge: Tensor | float = 0.0  # what the next step's latent is moved by
+        self.nudge: Nudge | None = None  # the warm-up's move that waits for the next step
         self.ahead: tuple[Tensor, Tensor] | None = None  # where each branch alone led a step whose balance waits
         self.last_step = -1
         self.warned = False
@@ -54,26 +54,42 @@ class Run:
         """The blended, guided prediction at a latent [B, C, H, W]; ``sigma`` [B], ``options`` the sampler's own."""
         self._check_size(latent)
         step = self.schedule.step(float(sigma.max()))
-        first_of_step = step > self.last_step
         self.primary.options = options
-        if first_of_step:
-            self.offset, self.nudge = self.offset + self.nudge, 0.0
+        if step > self.last_step:
+            text, spatial = self._begin(step, latent, sigma)
+        else:
+            text, spatial = self._predict(step, latent + self.offset, sigma)
+        blended = self._blended(step, text, spatial)
+        self.offset = self.offset + blended.move
+        return self._guide(blended, latent + self.offset, sigma) - self.offset
+
+    def settle(self, sigma: Tensor) -> None:
+        """Make the move that is waiting, at the noise level [B] or [1] now reached."""
+        if self.nudge is not None:
+            self.offset = self.offset + self.nudge.at(sigma, self.settings.guidance)
+            self.nudge = None
+
+    def _begin(self, step: int, latent: Tensor, sigma: Tensor) -> tuple[Prediction | None, Prediction | None]:
+        """The predictions of a step's first evaluation: here attention is read, and what follows it moves."""
+        self.settle(sigma)
         shared = latent + self.offset
         if self._blends() and self.balancer is None:
             self.balancer = self._start(latent)
-        pulls: dict[str, Pull] = {}
-        if first_of_step and (watched := self._watched(step)):
-            text, spatial, pulls = self._predict_and_heed(watched, step, shared, sigma)
-        else:
-            text, spatial = self._predict(step, shared, sigma)
-            if first_of_step and self._looks_ahead(step):
-                pulls = self._rebalance(step, shared, sigma, text, spatial)
-        if first_of_step:
-            self._record(step, sigma, pulls)
-            self.ahead = self._next_latents(step, shared, sigma, text, spatial) if self._waits(step) else None
-        blended = self._blended(step, text, spatial)
-        self.offset = self.offset + blended.move
-        return self._guide(blended - self.offset, latent, sigma)
+        text, spatial, pulls = self._predict_first(step, shared, sigma)
+        self._record(step, sigma, pulls)
+        self.ahead = self._next_latents(step, shared, sigma, text, spatial) if self._waits(step) else None
+        return text, spatial
+
+    def _predict_first(
+        self, step: int, latent: Tensor, sigma: Tensor
+    ) -> tuple[Prediction | None, Prediction | None, dict[str, Pull]]:
+        if self.ahead is not None:
+            return self._rebalance_late(step, latent, sigma)
+        if self._nudges(step):
+            return self._nudge_late(step, latent, sigma)
+        text, spatial = self._predict(step, latent, sigma)
+        pulls = self._rebalance(step, latent, sigma, text, spatial) if self._looks_ahead(step) else {}
+        return text, spatial, pulls
 
     def _check_size(self, latent: Tensor) -> None:
         size = None if self.balancer is None else self.balancer.balance.shape[-2:]
@@ -118,29 +134,27 @@ class Run:
         self._follow(step, pulls, ahead)
         return pulls
 
-    def _watched(self, step: int) -> tuple[Branch, ...]:
-        """The branches whose predictions of this step keep their graphs: of both where a balance waits for what it has
-        led to, of the spatial one in a guided warm-up."""
-        if self.ahead is not None:
-            return self.text, self.spatial
-        guides = self._warming_up(step) and self.settings.guides and self.schedule.balances(step, in_warmup=True)
-        return (self.spatial,) if guides else ()
+    def _rebalance_late(
+        self, step: int, latent: Tensor, sigma: Tensor
+    ) -> tuple[Prediction, Prediction, dict[str, Pull]]:
+        """Online balancing: the predictions of this step, whose graphs say what the last step's balance has led to."""
+        found, pulls = self._predict_and_pull((self.text, self.spatial), step, latent, sigma)
+        self._follow(self.last_step, pulls, self.ahead)
+        return found["text"], found["spatial"], pulls
 
-    def _predict_and_heed(
-        self, branches: Sequence[Branch], step: int, latent: Tensor, sigma: Tensor
-    ) -> tuple[Prediction | None, Prediction, dict[str, Pull]]:
-        """The predictions of this step; their graphs move the last step's balance, or in warm-up the next latent."""
-        found, pulls = self._look(branches, step, latent, sigma)
-        if self.ahead is not None:
-            self._follow(self.last_step, pulls, self.ahead)
-        elif pulls:
-            self.nudge = self._nudge(pulls["spatial"], sigma)
-        return found.get("text"), found["spatial"], pulls
+    def _nudge_late(self, step: int, latent: Tensor, sigma: Tensor) -> tuple[None, Prediction, dict[str, Pull]]:
+        """A warm-up step's prediction, whose graph says where the next step's latent is to go."""
+        found, pulls = self._predict_and_pull((self.spatial,), step, latent, sigma)
+        if pulls and (pull := pulls["spatial"]).readings:
+            outside = share_outside(pull.readings, self.settings.object_weights).to(pull.gradient)
+            self.nudge = Nudge(against(pull.gradient, outside, movable(self.mask)), sigma, self.balancer.every)
+            self._warn(pull.gradient.isfinite().all(dim=(1, 2, 3)))
+        return None, found["spatial"], pulls
 
-    def _look(
+    def _predict_and_pull(
         self, branches: Sequence[Branch], step: int, latent: Tensor, sigma: Tensor
     ) -> tuple[dict[str, Prediction], dict[str, Pull]]:
-        """Predictions and, while memory lasts, what their own attention asks for."""
+        """Predictions and, while memory lasts, what the attention in them asks for."""
         weights, uncond = self._loss_weights(), self._needs_uncond()
         moved = {branch.name: self._guided(branch, step, latent, sigma) for branch in branches}
         found: dict[str, Prediction] = {}
@@ -156,13 +170,6 @@ class Run:
             found = {branch.name: branch.predict(moved[branch.name], sigma, uncond=uncond) for branch in branches}
         return {name: _moved(prediction, latent, moved[name]) for name, prediction in found.items()}, pulls
 
-    def _nudge(self, pull: Pull, sigma: Tensor) -> Tensor | float:
-        """How the warm-up's attention moves the latent where an inpainting sampler lets it move."""
-        if not pull.readings:
-            return 0.0
-        outside = torch.cat([reading.losses for reading in pull.readings], dim=1).mean(dim=1).to(sigma)
-        return nudge(pull.gradient, sigma, outside, self.settings.guidance, movable(self.mask))
-
     def _within_memory(self, passes: Callable[[], dict[str, Pull]]) -> dict[str, Pull]:
         """What gradient passes find; where memory is short, from now on with checkpointing, and once that is not
         enough, nothing, and from now on half as often."""
@@ -174,13 +181,13 @@ class Run:
             comfy.model_management.soft_empty_cache()
             if self.objective.checkpointing:
                 break
-            logging.warning("RealCompo: memory is short for the balance's gradient; from here on with checkpointing")
+            logging.warning("RealCompo: memory is short for attention's gradient; from here on with checkpointing")
             self.objective = replace(self.objective, checkpointing=True)
         self.schedule = replace(self.schedule, every=2 * self.schedule.every)
         self.balancer.every = self.schedule.every
         logging.warning(
-            "RealCompo: memory is short for the balance's gradient even so; it skips this step, "
-            "and moves once in %d steps from here on",
+            "RealCompo: memory is short for attention's gradient even so; this step goes without, "
+            "and from here on all but one in %d",
             self.schedule.every,
         )
         return {}
@@ -238,12 +245,23 @@ class Run:
         )
 
     def _guide(self, prediction: Prediction, latent: Tensor, sigma: Tensor) -> Tensor:
-        primary = self.primary
-        conds = primary.guider.conds
+        """Classifier-free guidance, with the primary model's own functions, at the latent that is evaluated."""
+        conds = self.primary.guider.conds
         return comfy.samplers.cfg_function(
-            primary.model, prediction.cond, prediction.uncond, self.cfg, latent, sigma, model_options=primary.options,
-            cond=conds["positive"], uncond=conds.get("negative") if self._needs_uncond() else None,
+            self.primary.model, prediction.cond, prediction.uncond, self.cfg, latent, sigma,
+            model_options=self._cfg_options(), cond=conds["positive"],
+            uncond=conds.get("negative") if self._needs_uncond() else None,
         )  # fmt: skip
+
+    def _cfg_options(self) -> dict:
+        """The options, in which functions that the sampler has added see the sampler's own latent and predictions."""
+        options, key = self.primary.options, "sampler_post_cfg_function"
+        own = self.primary.guider.model_options.get(key, ())
+        return options | {key: [f if f in own else self._in_samplers_place(f) for f in options.get(key, ())]}
+
+    def _in_samplers_place(self, function: Callable) -> Callable:
+        offset, names = self.offset, ("denoised", "cond_denoised", "uncond_denoised", "input")
+        return lambda args: function(args | {name: args[name] - offset for name in names}) + offset
 
     def _needs_uncond(self) -> bool:
         asked = self.primary.options.get("disable_cfg1_optimization", False)
@@ -254,6 +272,11 @@ class Run:
 
     def _blends(self) -> bool:
         return self.text is not None and self.spatial is not None
+
+    def _nudges(self, step: int) -> bool:
+        """Whether this step's attention moves the latent; that of a model which is guided by itself does already."""
+        reads = self._warming_up(step) and self.schedule.balances(step, in_warmup=True)
+        return reads and self.settings.nudges and not guidances_of(self.spatial.guider.model_patcher)
 
     def _looks_ahead(self, step: int) -> bool:
         """Whether the balance of this step moves before its blend."""
@@ -307,7 +330,7 @@ class Run:
     def _warn(self, moved: Tensor) -> None:
         if not moved.all() and not self.warned:
             self.warned = True
-            logging.warning("RealCompo: attention is zero or not finite; the balance stays as it is at such steps")
+            logging.warning("RealCompo: attention is zero or not finite; it moves nothing at such steps")
 
     def _record(self, step: int, sigma: Tensor, pulls: dict[str, Pull]) -> None:
         self.last_step = step
