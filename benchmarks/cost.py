@@ -151,15 +151,15 @@ def balanced(every: int) -> int:
     return len(range(round(WARMUP * ROW_STEPS), ROW_STEPS - 1, every))
 
 
-def guided(every: int) -> int:
-    """Guided steps of its warm-up, each with a gradient of the spatial branch's own prediction."""
+def guided_steps(every: int) -> int:
+    """Steps of that image's warm-up at which the spatial branch's attention moves the latent."""
     return len(range(0, round(WARMUP * ROW_STEPS), every))
 
 
-def extra_rows(every: int, late: float, each: float) -> float:
-    """What the gradients of that image cost, in rows: ``each`` of the blended steps', ``late`` what one adds to a
-    prediction."""
-    return 2 * balanced(every) * each + guided(every) * late
+def extra_rows(every: int, balancing: float, guiding: float) -> float:
+    """What that image's gradients cost, in rows: ``balancing`` each branch's at a balanced step, ``guiding`` one in
+    warm-up, which is online however the rest is balanced."""
+    return 2 * balanced(every) * balancing + guided_steps(every) * guiding
 
 
 def row_equivalent(bench: Bench, plan: Plan, online: bool) -> float:
@@ -271,7 +271,7 @@ def budget_table(found: dict[str, Any]) -> str:
     ahead, online = found["row_equivalent_of_gradient_pass"], found["row_equivalent_of_online_pass"]
     lines = []
     for arm, settings in BALANCED.items():
-        extra = extra_rows(settings["every"], online, online if settings["online"] else ahead)
+        extra = extra_rows(settings["every"], online if settings["online"] else ahead, online)
         total, budget = found["rows"][arm] - found["gradient_rows"][arm] + extra, BUDGET[settings["every"]]
         over = total / found["rows"]["floor"]
         lines.append((arm, f"{total:.1f}", f"{over:.2f}", f"{budget:.2f}", "within" if over <= budget else "OVER"))

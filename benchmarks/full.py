@@ -43,6 +43,8 @@ WAYS = {
     "look-ahead": {"online": False},
     "look-ahead, checkpointed": {"online": False, "checkpointing": True},
 }
+# How the warm-up of each way is guided.
+ONLINE = {way: "online, checkpointed" if settings.get("checkpointing") else "online" for way, settings in WAYS.items()}
 TRAINING = {
     "prompt": "a red cube and a blue ball", "objects": "a red cube\na blue ball", "steps": 2, "batch": 1,
     "learning_rate": 8e-6, "seed": 0, "separate": 1.0, "enhance": 0.5, "norm": False, "norm_weight": 0.5,
@@ -107,9 +109,9 @@ class Bench:
         row = self.row()
         ways = {way: self.balance(way, settings, row) for way, settings in WAYS.items()}
         for way, found in ways.items():
-            late = ways[way.replace("look-ahead", "online")]["row_equivalents"]  # the warm-up does not look ahead
-            least, each = floor(ROW_STEPS), found["row_equivalents"]
-            found["over_floor"] = {every: (least + extra_rows(every, late, each)) / least for every in BUDGET}
+            least, guiding = floor(ROW_STEPS), ways[ONLINE[way]]["row_equivalents"]
+            extra = {every: extra_rows(every, found["row_equivalents"], guiding) for every in BUDGET}
+            found["over_floor"] = {every: (least + rows) / least for every, rows in extra.items()}
         return {
             "pixels": self.pixels, "weights_mb": weights / 2**20,
             "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."), "row_seconds": row,

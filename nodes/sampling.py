@@ -91,7 +91,7 @@ class RealCompoBalancer(Node):
                 io.Boolean.Input(
                     "checkpointing",
                     default=DEFAULTS.checkpointing,
-                    tooltip="Less memory for the balance's gradient, for more time. The image stays the same.",
+                    tooltip="Less memory for attention's gradient, for more time. The image stays the same.",
                 ),
                 io.Float.Input(
                     "lean",
@@ -148,7 +148,8 @@ def loss_inputs() -> list[io.Input]:
     """The weights of the losses that the balance follows."""
     tooltips = {
         "text_loss": "Mode dynamic only: how much the text branch's attention counts. 0: only the spatial branch's.",
-        "spatial_loss": "Mode dynamic only: how much the spatial branch's attention counts. 0: only the text branch's.",
+        "spatial_loss": "Mode dynamic only: how much the spatial branch's attention counts. 0: only the text branch's, "
+        "and no guidance.",
         "separate": "Mode dynamic only: how much it counts that no two objects share their attention. 0: not at all.",
         "enhance": "Mode dynamic only: how much it counts that every object has attention somewhere. 0: not at all.",
     }

@@ -96,7 +96,8 @@ def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 1
 def attention_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128, columns: int = 8) -> Tensor:
     """Attention of one sample, a row per branch and object, its region drawn over it, and its share inside.
 
-    The branches of many objects stand side by side, with fewer steps of each.
+    The branches of many objects stand side by side, with fewer steps of each; the text branch, which a warm-up leaves
+    out, comes first all the same.
     """
     read = [step for step in trace.steps if step.readings]
     if not read:

@@ -35,8 +35,8 @@ class Reading:
 @dataclass(frozen=True)
 class Step:
     """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up and in modes of
-    one branch. ``readings`` are of the latent that the step was looked ahead to lead to; online and in warm-up, of its
-    own."""
+    one branch. ``readings`` are of the latent that the step was looked ahead to lead to, or, online and in BALANCED's
+    warm-up, of its own."""
 
     index: int
     sigma: float
@@ -79,7 +79,7 @@ class Trace:
         return [(step.index, step.weight) for step in self.steps if step.weight is not None]
 
     def losses(self) -> list[dict[str, float]]:
-        """For each balanced step, the loss summed over objects, mean over samples, by branch."""
+        """For each step that read attention, the loss summed over objects, mean over samples, by branch."""
         return [
             {"step": step.index} | {name: sum(r.loss for r in found) for name, found in step.readings.items()}
             for step in self.steps

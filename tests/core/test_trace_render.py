@@ -143,6 +143,20 @@ def test_one_branch_may_be_missing_at_a_step() -> None:
         check(draw(trace, words))
 
 
+def test_the_steps_of_branches_stand_below_each_other() -> None:
+    """The warm-up reads the spatial branch alone: the text branch comes first, from its own first step on."""
+    whole, part = trace_of(1, 3), trace_of(1, 3)
+    for step in part.steps[:2]:
+        del step.readings["text"]
+    full, image = (attention_sheet(trace, words, tile=48) for trace in (whole, part))
+    assert image.shape == full.shape
+    changed = (image != full).any(dim=-1)
+    rows, columns = changed.any(dim=1).nonzero().flatten(), changed.any(dim=0).nonzero().flatten()
+    assert rows.max() < full.shape[0] / 2 + 24 and columns.max() < 2 * (48 + 4)
+    background = torch.tensor(BACKGROUND)
+    assert (image[changed] == background).all()
+
+
 def test_a_trace_without_a_layout_still_has_its_balance() -> None:
     trace = trace_of(1, 4)
     trace.layout = None

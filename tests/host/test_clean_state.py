@@ -125,13 +125,13 @@ def failing_gradients(scene: Held, times: int) -> list:
     return scene.apply(scene.model, "short of memory")
 
 
-@pytest.mark.parametrize("online", [False, True])
-def test_short_memory_turns_to_checkpointing(host: Host, caplog: pytest.LogCaptureFixture, online: bool) -> None:
+@pytest.mark.parametrize("settings", [{"online": False}, {"online": True}, {"warmup": 0.67}])
+def test_short_memory_turns_to_checkpointing(host: Host, caplog: pytest.LogCaptureFixture, settings: dict) -> None:
     scene = Held(host)
     image, weights = scene.stock_image(), scene.weights()
     scene.build()
-    short = scene.realcompo({"online": online}, model=failing_gradients(scene, times=1))
-    plain = scene.realcompo({"online": online})
+    short = scene.realcompo(settings, model=failing_gradients(scene, times=1))
+    plain = scene.realcompo(settings)
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, short=short[0], plain=plain[0])
     assert torch.equal(out["short"]["samples"], out["plain"]["samples"])
@@ -156,6 +156,19 @@ def test_a_run_goes_on_while_memory_stays_short(host: Host, caplog: pytest.LogCa
     assert skipped == [2, 4, 8]
     assert scene.weights() == weights and scene.hooks() == []
     assert torch.equal(image, scene.stock_image())
+
+
+def test_a_warm_up_goes_on_without_guidance_while_memory_stays_short(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Held(host)
+    scene.build()
+    short = scene.realcompo({"warmup": 1.0}, model=failing_gradients(scene, times=-1), steps=4)
+    plain = scene.realcompo({"warmup": 1.0, "guidance": 0.0}, steps=4)
+    with caplog.at_level(logging.WARNING):
+        out = host.run(scene, short=short[0], plain=plain[0])
+    assert torch.equal(out["short"]["samples"], out["plain"]["samples"])
+    assert [r.args[0] for r in caplog.records if "this step goes without" in r.message] == [2, 4]
 
 
 @pytest.mark.parametrize("recipe", ["balanced", "paper", "official"])
