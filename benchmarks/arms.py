@@ -86,15 +86,22 @@ STATIC = (
     Arm("prior with lean, warm-up 0.2", {**FROZEN, "warmup": 0.2}),
 )
 SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}
+ALONE = {
+    "guidance": 0.0,
+    "warmup": 0.2,
+}  # the balance without what guides the warm-up, at the warm-up that suits it best
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
     Arm("dynamic balanced"),
-    *(Arm(f"dynamic balanced, warm-up {w}", {"warmup": w}) for w in (0.0, 0.4)),
+    Arm("dynamic balanced, look-ahead", {"online": False}),
+    *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
     Arm("dynamic balanced, no guidance", {"guidance": 0.0}),
     Arm("dynamic guidance, then text alone", SWITCHED),
-    *(Arm(f"dynamic balanced, every {n}", {"every": n}) for n in (2, 4)),
-    Arm("dynamic balanced, look-ahead", {"online": False}),
+    *(Arm(f"dynamic balance alone, warm-up {w}", {**ALONE, "warmup": w}) for w in (0.0, 0.2, 0.4)),
+    Arm("dynamic balance alone, look-ahead", {**ALONE, "online": False}),
+    *(Arm(f"dynamic balance alone, every {n}", {**ALONE, "every": n}) for n in (2, 4)),
+    Arm("dynamic balance alone, no release", {**ALONE, "release": 0.0}),
 )
 ARMS = (*STATIC, *DYNAMIC)
 QUICK = tuple(arm for arm in ARMS if arm.name in ("text only", "spatial only", "fixed 0.5", "dynamic balanced"))
