@@ -86,10 +86,7 @@ STATIC = (
     Arm("prior with lean, warm-up 0.2", {**FROZEN, "warmup": 0.2}),
 )
 SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}
-ALONE = {
-    "guidance": 0.0,
-    "warmup": 0.2,
-}  # the balance without what guides the warm-up, at the warm-up that suits it best
+ALONE = {"guidance": 0.0, "warmup": 0.2}  # the balance without guidance, at the warm-up that suits it best
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
