@@ -92,7 +92,6 @@ DYNAMIC = (
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
     Arm("dynamic balanced"),
     Arm("dynamic balanced, look-ahead", {"online": False}),
-    Arm("dynamic balanced, every 2", {"every": 2}),
     Arm("dynamic balanced, no guidance", {"guidance": 0.0}),
     *(Arm(f"dynamic guidance, switch at {s}", {**SWITCHED, "warmup": s}) for s in (0.16, 0.2)),
     *(Arm(f"dynamic balance alone, warm-up {w}", {**ALONE, "warmup": w}) for w in (0.0, 0.2, 0.4)),
