@@ -183,7 +183,8 @@ def test_a_guided_spatial_branch_alone_is_the_guided_model(host: Host, name: str
     alone = scene.stock(scene.spatial, model=model, **sampling)
     ours = scene.realcompo(settings, spatial_model=model, **sampling)
     out = host.run(scene, alone=alone[0], ours=ours[0])
-    assert torch.equal(out["alone"]["samples"], out["ours"]["samples"])
+    difference = relative(out["alone"]["samples"], out["ours"]["samples"])
+    assert difference < 1e-5  # the move is taken back before guidance there, and after it here
 
 
 def test_a_text_branch_of_full_weight_is_not_guided_by_the_other(host: Host) -> None:
