@@ -49,10 +49,6 @@ class Prediction:
         """Plain classifier-free guidance of the two."""
         return self.uncond + (self.cond - self.uncond) * cfg
 
-    def __sub__(self, offset: Tensor) -> Prediction:
-        """The same in coordinates whose origin is at ``offset``."""
-        return Prediction(self.cond - offset, self.uncond - offset, self.move)
-
 
 @dataclass(frozen=True)
 class Pull:

@@ -187,7 +187,7 @@ class Run:
         self.balancer.every = self.schedule.every
         logging.warning(
             "RealCompo: memory is short for attention's gradient even so; this step goes without, "
-            "and from here on all but one in %d",
+            "and so do all but one in %d from here on",
             self.schedule.every,
         )
         return {}
