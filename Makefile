@@ -5,7 +5,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
-	@python3 tests/provision.py
+	@python3 testkit/provision.py
 
 demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
 	@.host/run -m demo
@@ -14,7 +14,7 @@ lint: host  ## style and types
 	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check --python "$$(.host/run -c "import sys; print(sys.executable)")"
 
 browser: host  ## what the editor's tests need: Chromium and the newest frontend
-	@python3 tests/provision.py browser
+	@python3 testkit/provision.py browser
 
 test: host browser lint  ## everything, in two processes
 	@.host/run -m pytest --numprocesses 2 --dist loadfile
@@ -41,7 +41,7 @@ search: host  ## the balanced recipe's settings, on the development split
 	@.host/run -m benchmarks.search
 
 train-demo: host  ## train the toy world's models anew (two hours on two cores)
-	@.host/run -m demo.toy.train all
+	@.host/run -m demo.training.train all
 
 compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)
 	@.host/run -m benchmarks.compbench $(ARGS)

@@ -1,7 +1,5 @@
 """What the pack costs and what its pictures are worth, in the real ComfyUI that the host tests boot or on servers."""
 
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests" / "host"))

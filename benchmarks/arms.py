@@ -6,15 +6,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from comfy_host import Graph
-
-from demo.toy.prompts import Prompt
-from realcompo_core.balancer import BalancerSettings
+from demo.judging.questions import Prompt
+from realcompo_core.sampling.settings import BalancerSettings
+from testkit.graph import Graph
 
 PIXELS = 128
 STEPS, CFG = 25, 3.0
-SAMPLING = {"steps": STEPS, "cfg": CFG, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
-BALANCER = {**asdict(BalancerSettings()), "object_weights": ""}  # what a user gets; the node reads weights as text
+SAMPLING = {
+    "steps": STEPS,
+    "cfg": CFG,
+    "sampler_name": "ddim",
+    "scheduler": "normal",
+    "denoise": 1.0,
+}
+BALANCER = {
+    **asdict(BalancerSettings()),
+    "object_weights": "",
+}  # what a user gets; the node reads weights as text
 
 
 class Bench(Graph):
@@ -26,15 +34,23 @@ class Bench(Graph):
         self.model, clip, self.vae = loaded[0], loaded[1], loaded[2]
         layout = self.add("RealCompoLayout", layout=prompt.layout)[0]
         gligen = loaded[4] if spatial == "gligen" else None
-        tied = self.add("RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout, gligen=gligen)
+        tied = self.add(
+            "RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout, gligen=gligen
+        )
         self.text, self.spatial = tied[0], tied[1]
         self.negative = self.spatial_negative = self.add("CLIPTextEncode", clip=clip, text="")[0]
         if spatial == "control":
             hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
             applied = self.add(
-                "ControlNetApplyAdvanced", positive=self.spatial, negative=self.negative, control_net=loaded[3],
-                image=hint, strength=1.0, start_percent=0.0, end_percent=1.0,
-            )  # fmt: skip
+                "ControlNetApplyAdvanced",
+                positive=self.spatial,
+                negative=self.negative,
+                control_net=loaded[3],
+                image=hint,
+                strength=1.0,
+                start_percent=0.0,
+                end_percent=1.0,
+            )
             self.spatial, self.spatial_negative = applied[0], applied[1]
         self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=batch)[0]
         self.seed = seed
@@ -80,13 +96,19 @@ FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "online": False}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
-    *(Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
+    *(
+        Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0})
+        for w in (0.3, 0.5, 0.7)
+    ),
     *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in SWITCHES),
     *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
     Arm("prior with lean, warm-up 0.2", {**FROZEN, "warmup": 0.2}),
 )
 SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}
-ALONE = {"guidance": 0.0, "warmup": 0.2}  # the balance without guidance, at the warm-up that suits it best
+ALONE = {
+    "guidance": 0.0,
+    "warmup": 0.2,
+}  # the balance without guidance, at the warm-up that suits it best
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
@@ -100,4 +122,8 @@ DYNAMIC = (
     Arm("dynamic balance alone, no release", {**ALONE, "release": 0.0}),
 )
 ARMS = (*STATIC, *DYNAMIC)
-QUICK = tuple(arm for arm in ARMS if arm.name in ("text only", "spatial only", "fixed 0.5", "dynamic balanced"))
+QUICK = tuple(
+    arm
+    for arm in ARMS
+    if arm.name in ("text only", "spatial only", "fixed 0.5", "dynamic balanced")
+)

@@ -16,19 +16,36 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from comfy_host import Host
-from scenes import Scene
+
+from testkit.branch_graphs import Scene
+from testkit.host import Host
+from testkit.quiet_host import quiet_host
 
 from . import ROOT
-from .comfyui import quiet_host
 from .meters import counted_rows, on_cuda, seconds, timed, weighed
 
 CELL = 8  # pixels
 WARMUP = 0.4
 ROW_STEPS = 50
 BUDGET = {1: 1.5, 2: 1.25}  # row equivalents over the floor, at most, by how often is balanced
-THINGS = ("cat", "dog", "bird", "fish", "tree", "car", "boat", "house",
-          "chair", "table", "lamp", "cup", "book", "ball", "hat", "shoe")  # fmt: skip
+THINGS = (
+    "cat",
+    "dog",
+    "bird",
+    "fish",
+    "tree",
+    "car",
+    "boat",
+    "house",
+    "chair",
+    "table",
+    "lamp",
+    "cup",
+    "book",
+    "ball",
+    "hat",
+    "shoe",
+)
 
 Outputs = Callable[[Scene, dict], dict[str, list]]
 
@@ -47,14 +64,22 @@ class Plan:
     objects: tuple[int, ...] = (1, 4, 16)
 
 
-QUICK = Plan(1, row_cells=4, wall_cells=4, wall_steps=5, row_equivalent_cells=8, peak_cells=8, sizes=(4, 8, 16))
+QUICK = Plan(
+    1,
+    row_cells=4,
+    wall_cells=4,
+    wall_steps=5,
+    row_equivalent_cells=8,
+    peak_cells=8,
+    sizes=(4, 8, 16),
+)
 
 
 def stock(*conditionings: str) -> Outputs:
     """A stock KSampler for each of the scene's conditionings."""
     return lambda scene, sampling: {
         name: scene.stock(getattr(scene, name), **sampling)[0] for name in conditionings
-    }  # fmt: skip
+    }
 
 
 def realcompo(**settings: Any) -> Outputs:
@@ -96,11 +121,18 @@ class Bench:
 
     def __init__(self, host: Host) -> None:
         self.host, self.seeds = host, itertools.count()
-        self.branch = host.pack("nodes.host.branch").Branch
+        self.branch = host.pack("nodes.host.sampling.branch").Branch
 
-    def image(self, outputs: Outputs, cells: int, *, scene: dict | None = None, **sampling: Any) -> Image:
+    def image(
+        self, outputs: Outputs, cells: int, *, scene: dict | None = None, **sampling: Any
+    ) -> Image:
         graph = Scene(width=CELL * cells, height=CELL * cells, **scene or {})
-        ready = {"model": graph.model, "text": graph.text, "spatial": graph.spatial, "negative": graph.negative}
+        ready = {
+            "model": graph.model,
+            "text": graph.text,
+            "spatial": graph.spatial,
+            "negative": graph.negative,
+        }
         self.host.run(graph, **ready)
         wanted = outputs(graph, {"seed": next(self.seeds)} | sampling)
         found: dict[str, Any] = {}
@@ -135,8 +167,12 @@ def measure_rows(bench: Bench, plan: Plan) -> tuple[dict[str, int], dict[str, in
             trace = bench.image(outputs, plan.row_cells, steps=ROW_STEPS).outputs.get("trace")
         rows[name] = counted.count
         if trace is not None:
-            assert counted.count == trace.rows.total(), f"{name}: {counted.count} rows, the trace says {trace.rows}"
-            gradient_rows[name] = sum(count for kind, count in trace.rows.items() if "attention" in kind)
+            assert counted.count == trace.rows.total(), (
+                f"{name}: {counted.count} rows, the trace says {trace.rows}"
+            )
+            gradient_rows[name] = sum(
+                count for kind, count in trace.rows.items() if "attention" in kind
+            )
     return rows, gradient_rows
 
 
@@ -169,7 +205,11 @@ def row_equivalent(bench: Bench, plan: Plan, online: bool) -> float:
     A figure of this host and device: on the CPU, predictions use a slower attention, one without a backward.
     """
     say(f"row equivalent of a gradient pass: {'online' if online else 'look-ahead'}")
-    sampling = {"cells": plan.row_equivalent_cells, "steps": 5, "cfg": 1.0}  # at cfg 1 a prediction is one row
+    sampling = {
+        "cells": plan.row_equivalent_cells,
+        "steps": 5,
+        "cfg": 1.0,
+    }  # at cfg 1 a prediction is one row
     with timed(bench.branch, "predict") as predictions:
         bench.image(realcompo(mode="fixed", warmup=0.0), **sampling)
     with timed(bench.branch, gradient_pass(online)) as passes:
@@ -184,7 +224,9 @@ def gradient_pass(online: bool) -> str:
 
 def warm_median(calls: Sequence[float]) -> float:
     """The median sum over the branches, which take turns, but for the first, which is slow to start."""
-    return median([text + spatial for text, spatial in zip(calls[::2], calls[1::2], strict=True)][1:])
+    return median(
+        [text + spatial for text, spatial in zip(calls[::2], calls[1::2], strict=True)][1:]
+    )
 
 
 def measure_wall(bench: Bench, plan: Plan) -> dict[str, float]:
@@ -192,7 +234,9 @@ def measure_wall(bench: Bench, plan: Plan) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in ARMS}
     for turn in range(plan.rounds + 1):
         for name, outputs in ARMS.items():
-            say(f"wall time, {f'round {turn} of {plan.rounds}' if turn else 'warm-up round'}: {name}")
+            say(
+                f"wall time, {f'round {turn} of {plan.rounds}' if turn else 'warm-up round'}: {name}"
+            )
             times[name].append(bench.image(outputs, plan.wall_cells, steps=plan.wall_steps).seconds)
     return {name: median(found[1:]) for name, found in times.items()}
 
@@ -209,7 +253,9 @@ def measure_peaks(bench: Bench, plan: Plan) -> dict[str, float]:
 
 
 def peak(bench: Bench, plan: Plan, *, online: bool, checkpointing: bool) -> float:
-    say(f"peak memory: {'online' if online else 'look-ahead'}, {'checkpointed' if checkpointing else 'plain'}")
+    say(
+        f"peak memory: {'online' if online else 'look-ahead'}, {'checkpointed' if checkpointing else 'plain'}"
+    )
     outputs = realcompo(warmup=0.0, online=online, checkpointing=checkpointing)
     with weighed(bench.branch, gradient_pass(online)) as passes:
         bench.image(outputs, plan.peak_cells, steps=2, cfg=1.0)
@@ -238,7 +284,9 @@ def two_steps(bench: Bench, cells: int, key: str, value: int, **scene: str) -> d
 
 def grid(count: int) -> str:
     """A layout of things on four columns and rows."""
-    places = [(thing, number % 4 / 4, number // 4 / 4) for number, thing in enumerate(THINGS[:count])]
+    places = [
+        (thing, number % 4 / 4, number // 4 / 4) for number, thing in enumerate(THINGS[:count])
+    ]
     return "\n".join(f"{thing}: {x} {y} {x + 0.25} {y + 0.25}" for thing, x, y in places)
 
 
@@ -252,7 +300,13 @@ def surroundings() -> dict[str, str]:
 
 def report(found: dict[str, Any]) -> str:
     """The figures as text."""
-    tables = [rows_table(found), budget_table(found), wall_table(found), peak_table(found), *scaling_tables(found)]
+    tables = [
+        rows_table(found),
+        budget_table(found),
+        wall_table(found),
+        peak_table(found),
+        *scaling_tables(found),
+    ]
     head = f"ComfyUI {found['host_version']}, torch {found['torch']}, {found['device']}, random weights"
     return "\n\n".join([head, *tables])
 
@@ -260,7 +314,13 @@ def report(found: dict[str, Any]) -> str:
 def rows_table(found: dict[str, Any]) -> str:
     rows, gradient_rows = found["rows"], found["gradient_rows"]
     lines = [
-        (arm, count, gradient_rows.get(arm, 0), ratio(count, rows["floor"]), ratio(count, rows["stock"]))
+        (
+            arm,
+            count,
+            gradient_rows.get(arm, 0),
+            ratio(count, rows["floor"]),
+            ratio(count, rows["stock"]),
+        )
         for arm, count in rows.items()
     ]
     title = f"Rows of an image of {ROW_STEPS} steps (a gradient pass counts as one)"
@@ -272,17 +332,33 @@ def budget_table(found: dict[str, Any]) -> str:
     lines = []
     for arm, settings in BALANCED.items():
         extra = extra_rows(settings["every"], online if settings["online"] else ahead, online)
-        total, budget = found["rows"][arm] - found["gradient_rows"][arm] + extra, BUDGET[settings["every"]]
+        total, budget = (
+            found["rows"][arm] - found["gradient_rows"][arm] + extra,
+            BUDGET[settings["every"]],
+        )
         over = total / found["rows"]["floor"]
-        lines.append((arm, f"{total:.1f}", f"{over:.2f}", f"{budget:.2f}", "within" if over <= budget else "OVER"))
+        lines.append(
+            (
+                arm,
+                f"{total:.1f}",
+                f"{over:.2f}",
+                f"{budget:.2f}",
+                "within" if over <= budget else "OVER",
+            )
+        )
     title = f"Row equivalents: a look-ahead pass is {ahead:.2f} one-row predictions on this host, online {online:.2f}"
     return table(title, ("arm", "total", "/ floor", "budget", ""), lines)
 
 
 def wall_table(found: dict[str, Any]) -> str:
     wall = found["wall_s"]
-    lines = [(arm, f"{time:.2f}", ratio(time, wall["fixed"]), ratio(time, wall["stock"])) for arm, time in wall.items()]
-    title = f"Seconds of an image of {found['wall_steps']} steps, median (fixed does the floor's work)"
+    lines = [
+        (arm, f"{time:.2f}", ratio(time, wall["fixed"]), ratio(time, wall["stock"]))
+        for arm, time in wall.items()
+    ]
+    title = (
+        f"Seconds of an image of {found['wall_steps']} steps, median (fixed does the floor's work)"
+    )
     return table(title, ("arm", "seconds", "/ fixed", "/ stock"), lines)
 
 
@@ -290,7 +366,9 @@ def peak_table(found: dict[str, Any]) -> str:
     peaks = found["peak_mb"]
     lines = [(name, f"{peak:.1f}", ratio(peak, peaks["plain"])) for name, peak in peaks.items()]
     means = "the allocator's" if on_cuda() else "live tensors, without kernels' scratch memory"
-    return table(f"Peak memory of a gradient pass over base ({means})", ("", "MiB", "/ plain"), lines)
+    return table(
+        f"Peak memory of a gradient pass over base ({means})", ("", "MiB", "/ plain"), lines
+    )
 
 
 def scaling_tables(found: dict[str, Any]) -> list[str]:
@@ -298,7 +376,9 @@ def scaling_tables(found: dict[str, Any]) -> list[str]:
     tables = []
     for key, words in (("size", "cells along a side"), ("objects", "number of objects")):
         measured = found["scaling"][key]
-        lines = [(x[key], f"{x['seconds']:.2f}", f"{x['gradient_pass_seconds']:.2f}") for x in measured]
+        lines = [
+            (x[key], f"{x['seconds']:.2f}", f"{x['gradient_pass_seconds']:.2f}") for x in measured
+        ]
         tables.append(table(f"{title} {words}", (key, "seconds", "a prediction"), lines))
     return tables
 
@@ -330,8 +410,14 @@ def say(line: str) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.cost", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small latents and one round: it works, times mean little")
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "cost.json", help="the JSON file")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small latents and one round: it works, times mean little",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "output" / "bench" / "cost.json", help="the JSON file"
+    )
     return parser.parse_args()
 
 

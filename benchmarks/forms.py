@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from random import Random
 from statistics import mean
 
+from demo.judging.questions import Prompt, sentence
 from demo.toy.captions import Caption, ground_words, noun_words
-from demo.toy.prompts import Prompt, sentence
-from demo.toy.scene import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, Scene, place
+from demo.toy.picture import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, Scene, place
+from testkit.quiet_host import quiet_host
 
 from .arms import Arm
-from .comfyui import quiet_host
 from .quality import Studio
 
 SEED, PROMPTS, BATCH = 5, 14, 2
@@ -34,12 +34,18 @@ def asked(kinds: str, form: str) -> Iterator[Prompt]:
 
 def plain(random: Random, scene: Scene) -> Caption:
     """A sentence as in training: "a red ball on grass"."""
-    return Caption((*noun_words(random, scene.things[0], (0,)), *ground_words(random, scene.ground)))
+    return Caption(
+        (*noun_words(random, scene.things[0], (0,)), *ground_words(random, scene.ground))
+    )
 
 
 def share_right(studio: Studio, of: Iterator[Prompt]) -> float:
     arm = Arm("text only", stock="text")
-    return mean(score["success"] for seed, prompt in enumerate(of) for score in studio.scores(prompt, arm, seed))
+    return mean(
+        score["success"]
+        for seed, prompt in enumerate(of)
+        for score in studio.scores(prompt, arm, seed)
+    )
 
 
 def main() -> None:
@@ -48,7 +54,10 @@ def main() -> None:
         for kinds in KINDS:
             for form in FORMS:
                 right = share_right(studio, asked(kinds, form))
-                print(f"{kinds} kinds, {form} sentences: {right:.0%} of {PROMPTS * BATCH} pictures right", flush=True)
+                print(
+                    f"{kinds} kinds, {form} sentences: {right:.0%} of {PROMPTS * BATCH} pictures right",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

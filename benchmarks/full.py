@@ -17,26 +17,48 @@ from statistics import mean
 from typing import Any
 
 import torch
-from comfy_host import Host
-from scenes import Scene
 
-from demo.random_models import SD15, SDXL, Family, random_weight
+from testkit.branch_graphs import Scene
+from testkit.host import Host
+from testkit.quiet_host import quiet_host
+from testkit.random_models import SD15, SDXL, Family, random_weight
 
 from . import ROOT
-from .comfyui import quiet_host
-from .cost import BUDGET, ROW_STEPS, extra_rows, floor, gradient_pass, rounded, say, surroundings, table
+from .cost import (
+    BUDGET,
+    ROW_STEPS,
+    extra_rows,
+    floor,
+    gradient_pass,
+    rounded,
+    say,
+    surroundings,
+    table,
+)
 from .meters import around, peak_bytes, seconds
 
 UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
-    "sd15": (SD15, {
-        "num_res_blocks": [2, 2, 2, 2], "channel_mult": (1, 2, 4, 4), "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
-    }),
-    "sdxl": (SDXL, {
-        "num_res_blocks": [2, 2, 2], "channel_mult": (1, 2, 4), "transformer_depth": [0, 0, 2, 2, 10, 10],
-        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10,
-    }),
-}  # fmt: skip
+    "sd15": (
+        SD15,
+        {
+            "num_res_blocks": [2, 2, 2, 2],
+            "channel_mult": (1, 2, 4, 4),
+            "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+            "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+            "transformer_depth_middle": 1,
+        },
+    ),
+    "sdxl": (
+        SDXL,
+        {
+            "num_res_blocks": [2, 2, 2],
+            "channel_mult": (1, 2, 4),
+            "transformer_depth": [0, 0, 2, 2, 10, 10],
+            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+            "transformer_depth_middle": 10,
+        },
+    ),
+}
 WAYS = {
     "online": {"online": True},
     "online, checkpointed": {"online": True, "checkpointing": True},
@@ -44,13 +66,30 @@ WAYS = {
     "look-ahead, checkpointed": {"online": False, "checkpointing": True},
 }
 # How the warm-up of each way is guided.
-ONLINE = {way: "online, checkpointed" if settings.get("checkpointing") else "online" for way, settings in WAYS.items()}
+ONLINE = {
+    way: "online, checkpointed" if settings.get("checkpointing") else "online"
+    for way, settings in WAYS.items()
+}
 TRAINING = {
-    "prompt": "a red cube and a blue ball", "objects": "a red cube\na blue ball", "steps": 2, "batch": 1,
-    "learning_rate": 8e-6, "seed": 0, "separate": 1.0, "enhance": 0.5, "norm": False, "norm_weight": 0.5,
-    "overlap": "pairs", "downsample": 0, "layers": "all", "rank": 0, "dtype": "model",
-    "checkpoint_every": 0, "prefix": "loras/SepEn", "resume": "none",
-}  # fmt: skip
+    "prompt": "a red cube and a blue ball",
+    "objects": "a red cube\na blue ball",
+    "steps": 2,
+    "batch": 1,
+    "learning_rate": 8e-6,
+    "seed": 0,
+    "separate": 1.0,
+    "enhance": 0.5,
+    "norm": False,
+    "norm_weight": 0.5,
+    "overlap": "pairs",
+    "downsample": 0,
+    "layers": "all",
+    "rank": 0,
+    "dtype": "model",
+    "checkpoint_every": 0,
+    "prefix": "loras/SepEn",
+    "resume": "none",
+}
 
 
 @dataclass
@@ -100,7 +139,9 @@ class Bench:
         host.functions["true size"] = lambda _: self.patcher
 
     def scene(self) -> Scene:
-        scene = Scene(width=self.pixels, height=self.pixels, gligen=False, family=UNETS[self.family][0])
+        scene = Scene(
+            width=self.pixels, height=self.pixels, gligen=False, family=UNETS[self.family][0]
+        )
         scene.model = scene.apply(scene.model, "true size")
         return scene
 
@@ -110,13 +151,20 @@ class Bench:
         ways = {way: self.balance(way, settings, row) for way, settings in WAYS.items()}
         for way, found in ways.items():
             least, guiding = floor(ROW_STEPS), ways[ONLINE[way]]["row_equivalents"]
-            extra = {every: extra_rows(every, found["row_equivalents"], guiding) for every in BUDGET}
+            extra = {
+                every: extra_rows(every, found["row_equivalents"], guiding) for every in BUDGET
+            }
             found["over_floor"] = {every: (least + rows) / least for every, rows in extra.items()}
         return {
-            "pixels": self.pixels, "weights_mb": weights / 2**20,
-            "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."), "row_seconds": row,
-            "ways": ways, "training": {name: self.train(on) for name, on in (("plain", False), ("checkpointed", True))},
-        }  # fmt: skip
+            "pixels": self.pixels,
+            "weights_mb": weights / 2**20,
+            "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."),
+            "row_seconds": row,
+            "ways": ways,
+            "training": {
+                name: self.train(on) for name, on in (("plain", False), ("checkpointed", True))
+            },
+        }
 
     def row(self) -> float:
         """Seconds of one evaluation: a prediction without guidance, at other than the first, slow step of a run."""
@@ -134,14 +182,14 @@ class Bench:
         """Both branches' calls in a run."""
         scene = self.scene()
         ours = scene.realcompo(settings, steps=steps, cfg=1.0)
-        with metered(self.host.pack("nodes.host.branch").Branch, method) as calls:
+        with metered(self.host.pack("nodes.host.sampling.branch").Branch, method) as calls:
             self.host.run(scene, latent=ours[0])
         return calls
 
     def train(self, checkpointing: bool) -> dict[str, float]:
         """One step of SepEn Train on one prompt, the second: the first is slow to start."""
         say(f"{self.family}: finetuning, {'checkpointed' if checkpointing else 'plain'}")
-        trainer = self.host.pack("nodes.host.trainer").Trainer
+        trainer = self.host.pack("nodes.host.training.trainer").Trainer
         scene = self.scene()
         inputs = TRAINING | {"resolution": self.pixels, "checkpointing": checkpointing}
         trained = scene.add("SepEnTrain", model=scene.model, clip=scene.clip, **inputs)
@@ -163,24 +211,36 @@ def family_tables(family: str, found: dict[str, Any]) -> str:
         f"{found['row_seconds']:.2f} s a row"
     )
     lines = [
-        (way, f"{x['row_equivalents']:.2f}", f"{x['over_floor'][1]:.2f}",
-         f"{x['over_floor'][2]:.2f}", f"{x['peak_mb']:.0f}")
+        (
+            way,
+            f"{x['row_equivalents']:.2f}",
+            f"{x['over_floor'][1]:.2f}",
+            f"{x['over_floor'][2]:.2f}",
+            f"{x['peak_mb']:.0f}",
+        )
         for way, x in found["ways"].items()
-    ]  # fmt: skip
+    ]
     header = ("balancing", "rows a pass", "/ floor", "every 2nd", "peak MiB")
-    training = [(name, f"{x['seconds']:.2f}", f"{x['peak_mb']:.0f}") for name, x in found["training"].items()]
+    training = [
+        (name, f"{x['seconds']:.2f}", f"{x['peak_mb']:.0f}")
+        for name, x in found["training"].items()
+    ]
     budgets = ", ".join(f"{budget}" for budget in BUDGET.values())
-    return "\n\n".join([
-        table(f"{about}; budgets over the floor {budgets}", header, lines),
-        table("SepEn Train, one sample", ("", "s a step", "peak MiB"), training),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            table(f"{about}; budgets over the floor {budgets}", header, lines),
+            table("SepEn Train, one sample", ("", "s a step", "peak MiB"), training),
+        ]
+    )
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.full", description=__doc__)
     parser.add_argument("--family", nargs="+", choices=list(UNETS), default=list(UNETS))
     parser.add_argument("--pixels", type=int, default=512, help="width and height of the picture")
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "full.json", help="the JSON file")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "output" / "bench" / "full.json", help="the JSON file"
+    )
     return parser.parse_args()
 
 
@@ -188,7 +248,9 @@ def main() -> None:
     options = arguments()
     flags = ["--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"])]
     with quiet_host(flags) as host:
-        families = {family: Bench(host, family, options.pixels).measure() for family in options.family}
+        families = {
+            family: Bench(host, family, options.pixels).measure() for family in options.family
+        }
         found = rounded({"families": families} | surroundings())
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(found, indent=2) + "\n")

@@ -115,7 +115,9 @@ class LiveTensors(TorchDispatchMode):
         self.now = self.peak = 0
         self.known: dict[int, weakref.ref] = {}
 
-    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         for storage in storages((args, kwargs)):
             self._meet(storage, 0)  # already there, or made by an operator and met before
         out = func(*args, **kwargs or {})
@@ -139,5 +141,8 @@ class LiveTensors(TorchDispatchMode):
 
 def storages(tree: Any) -> list[torch.UntypedStorage]:
     """Storages of all tensors in a structure."""
-    found = [leaf.untyped_storage() if isinstance(leaf, torch.Tensor) else leaf for leaf in tree_leaves(tree)]
+    found = [
+        leaf.untyped_storage() if isinstance(leaf, torch.Tensor) else leaf
+        for leaf in tree_leaves(tree)
+    ]
     return [leaf for leaf in found if isinstance(leaf, torch.UntypedStorage)]

@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout import Box, Layout
-from realcompo_core.offline import plan
+from realcompo_core.layout.model import Box, Layout
+from realcompo_core.planner.rules import plan
 
 from . import ROOT
 
@@ -30,7 +30,16 @@ NOUNS = """
     painting person phone pig plate rabbit refrigerator sheep shoe sofa suitcase table train turtle TV umbrella vase
     wallet watch woman apple egg orange elephant airplane
 """.split()  # noqa: SIM905
-COMPOUNDS = ("traffic light", "wine glass", "hot dog", "teddy bear", "fire hydrant", "stop sign", "bed", "building")
+COMPOUNDS = (
+    "traffic light",
+    "wine glass",
+    "hot dog",
+    "teddy bear",
+    "fire hydrant",
+    "stop sign",
+    "bed",
+    "building",
+)
 ATTRIBUTES = (
     "",
     "",
@@ -45,10 +54,31 @@ ATTRIBUTES = (
     "rusty",
     "polka-dot",
 )
-OPENINGS = ("", "", "", "a photo of ", "there is ", "an oil painting of ", "a realistic picture of ")
-PLURALS = {"man": "men", "woman": "women", "person": "people", "mouse": "mice", "sheep": "sheep", "fish": "fish",
-           "knife": "knives", "fly": "flies", "watch": "watches", "fox": "foxes", "couch": "couches",
-           "butterfly": "butterflies", "wine glass": "wine glasses", "TV": "TVs"}  # fmt: skip
+OPENINGS = (
+    "",
+    "",
+    "",
+    "a photo of ",
+    "there is ",
+    "an oil painting of ",
+    "a realistic picture of ",
+)
+PLURALS = {
+    "man": "men",
+    "woman": "women",
+    "person": "people",
+    "mouse": "mice",
+    "sheep": "sheep",
+    "fish": "fish",
+    "knife": "knives",
+    "fly": "flies",
+    "watch": "watches",
+    "fox": "foxes",
+    "couch": "couches",
+    "butterfly": "butterflies",
+    "wine glass": "wine glasses",
+    "TV": "TVs",
+}
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
@@ -122,7 +152,9 @@ def spatial(random: Random, each: int) -> Iterator[Question]:
         for _ in range(each):
             first, second = two_nouns(random)
             middle = random.choice(("", "", "is ", "sitting ", "which stands ")) + relation
-            prompt = f"{random.choice(OPENINGS)}{named(random, first)} {middle} {named(random, second)}"
+            prompt = (
+                f"{random.choice(OPENINGS)}{named(random, first)} {middle} {named(random, second)}"
+            )
             yield Question(relation, prompt, relation_check(first, second, holds))
 
 
@@ -137,7 +169,11 @@ def numeracy(random: Random, each: int) -> Iterator[Question]:
                 other = random.randrange(len(NUMBERS)) + 1
                 wanted[second] = other
                 phrases.append(counted(NUMBERS[other - 1], second, other))
-            yield Question(f"count {count}", random.choice(OPENINGS) + " and ".join(phrases), count_check(wanted))
+            yield Question(
+                f"count {count}",
+                random.choice(OPENINGS) + " and ".join(phrases),
+                count_check(wanted),
+            )
 
 
 def two_nouns(random: Random) -> tuple[str, str]:
@@ -167,7 +203,9 @@ def boxes_of(layout: Layout, noun: str) -> list[Box]:
     return [entity.box for entity in layout.entities if f" {entity.phrase}".endswith(endings)]
 
 
-def relation_check(first: str, second: str, holds: Callable[[Box, Box], bool]) -> Callable[[Layout], bool]:
+def relation_check(
+    first: str, second: str, holds: Callable[[Box, Box], bool]
+) -> Callable[[Layout], bool]:
     def check(layout: Layout) -> bool:
         one, other = boxes_of(layout, first), boxes_of(layout, second)
         return len(layout.entities) == 2 and len(one) == len(other) == 1 and holds(one[0], other[0])
@@ -213,13 +251,20 @@ def answer(question: Question) -> str | None:
         layout = plan(question.prompt)
     except InputError as error:
         return str(error)
-    return None if question.holds(layout) else "; ".join(f"{e.phrase} {e.box}" for e in layout.entities)
+    return (
+        None
+        if question.holds(layout)
+        else "; ".join(f"{e.phrase} {e.box}" for e in layout.entities)
+    )
 
 
 def measure(each: int) -> dict:
     """Shares of right layouts for relations and for counts, per kind, and every failure."""
     asked = [(question, answer(question)) for question in questions(each)]
-    kinds = {question.kind: [failure for q, failure in asked if q.kind == question.kind] for question, _ in asked}
+    kinds = {
+        question.kind: [failure for q, failure in asked if q.kind == question.kind]
+        for question, _ in asked
+    }
     right = {kind: sum(failure is None for failure in found) for kind, found in kinds.items()}
     counts = [kind for kind in kinds if kind.startswith("count ")]
     return {
@@ -228,13 +273,21 @@ def measure(each: int) -> dict:
         "relations": sum(right[kind] for kind in RELATIONS) / (each * len(RELATIONS)),
         "counts": sum(right[kind] for kind in counts) / (each * len(counts)),
         "right_of": {kind: [right[kind], len(found)] for kind, found in kinds.items()},
-        "failures": [{"kind": q.kind, "prompt": q.prompt, "layout": failure} for q, failure in asked if failure],
+        "failures": [
+            {"kind": q.kind, "prompt": q.prompt, "layout": failure}
+            for q, failure in asked
+            if failure
+        ],
     }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=200, help="sentences for every relation and every count")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--each", type=int, default=200, help="sentences for every relation and every count"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "planner.json")
     options = parser.parse_args()
     report = measure(options.each)

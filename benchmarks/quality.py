@@ -22,23 +22,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from demo.toy.detect import read
-from demo.toy.prompts import CATEGORIES, Prompt, digest, judge, prompts
-from demo.toy.realism import FEATURES, Realism, features
+from demo.judging.detect import read
+from demo.judging.questions import CATEGORIES, Prompt, digest, judge, prompts
+from demo.judging.realism import FEATURES, Realism, features
 
 from . import ROOT
 from .arms import ARMS, QUICK, STEPS, Arm, Bench
 from .statistics import MEASURES, above, interval, measures, resamples
 
 WEIGHTS = ROOT / "demo" / "weights"
-CODE = ("realcompo_core", "nodes", "demo/toy")
-HEIGHTS = {"above": "composition", "success_above": "success"}  # over a front of that measure against realism
+CODE = ("realcompo_core", "nodes", "demo/toy", "demo/judging")
+HEIGHTS = {
+    "above": "composition",
+    "success_above": "success",
+}  # over a front of that measure against realism
 
 
 def weights_hash() -> str:
     """A hash of all trained weights."""
     files = sorted(WEIGHTS.glob("*.safetensors"))
-    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()[:16]
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)
+    ).hexdigest()[:16]
 
 
 def code_hash() -> str:
@@ -58,14 +63,19 @@ class Studio:
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> list[dict[str, Any]]:
         """Scores of each picture of a batch."""
         bench = Bench(prompt, seed, self.batch, self.spatial)
-        pictures = self.host.run(bench, pictures=bench.picture(bench.sample(arm)))["pictures"].movedim(-1, 1)
+        pictures = self.host.run(bench, pictures=bench.picture(bench.sample(arm)))[
+            "pictures"
+        ].movedim(-1, 1)
         return [self._score(prompt, picture) for picture in pictures]
 
     def _score(self, prompt: Prompt, picture: torch.Tensor) -> dict[str, Any]:
         scores = asdict(judge(prompt, read(picture))) | {"realism": self.realism.score(picture)}
         values = dict(zip(FEATURES, features(picture).round(5).tolist(), strict=True))
         pixels = hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]
-        return {name: round(float(v), 5) for name, v in scores.items()} | {"features": values, "pixels": pixels}
+        return {name: round(float(v), 5) for name, v in scores.items()} | {
+            "features": values,
+            "pixels": pixels,
+        }
 
 
 @torch.inference_mode()
@@ -80,7 +90,7 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
     """Score a share of the prompts and arms, a line of JSON for each."""
     torch.set_num_threads(1)  # sums in one order: the same scores every time
     code = code_hash()
-    from .comfyui import quiet_host
+    from testkit.quiet_host import quiet_host
 
     with quiet_host() as host, path.open("a") as lines:
         studio = Studio(host, batch, spatial)
@@ -88,17 +98,27 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
             if not multiprocessing.parent_process().is_alive():
                 return
             pictures = studio.scores(prompt, arm, seed=index)
-            line = {"arm": arm.name, "balancer": arm.balancer, "code": code, "prompt": index, "pictures": pictures}
+            line = {
+                "arm": arm.name,
+                "balancer": arm.balancer,
+                "code": code,
+                "prompt": index,
+                "pictures": pictures,
+            }
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
 
-def run(arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, workers: int, folder: Path) -> list[dict]:
+def run(
+    arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, workers: int, folder: Path
+) -> list[dict]:
     """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
     mend(folder)
     done = {(line["arm"], line["prompt"]) for line in scored(arms, len(of), folder)}
-    todo = [(i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done]
+    todo = [
+        (i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done
+    ]
     context = multiprocessing.get_context("spawn")
     jobs = [
         context.Process(target=work, args=(todo[n::workers], batch, spatial, folder / f"{n}.jsonl"))
@@ -160,8 +180,11 @@ def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> d
     out = {}
     for arm in arms:
         row: dict[str, Any] = {name: round(float(means[arm.name][name]), 4) for name in MEASURES}
-        row["by_category"] = {c: round(float(scores[arm.name]["composition"][categories == c].mean()), 4)
-                              for c in CATEGORIES if (categories == c).any()}  # fmt: skip
+        row["by_category"] = {
+            c: round(float(scores[arm.name]["composition"][categories == c].mean()), 4)
+            for c in CATEGORIES
+            if (categories == c).any()
+        }
         row["ci"] = {name: interval(drawn[arm.name][name]) for name in MEASURES}
         if arm.dynamic:
             static = [other.name for other in arms if not other.dynamic]
@@ -175,11 +198,20 @@ def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> d
 
 def _scores(lines: Sequence[dict], arm: str) -> dict[str, np.ndarray]:
     own = [line for line in lines if line["arm"] == arm]
-    return {name: np.array([np.mean([picture[name] for picture in line["pictures"]]) for line in own])
-            for name in MEASURES if name != "joint"}  # fmt: skip
+    return {
+        name: np.array([np.mean([picture[name] for picture in line["pictures"]]) for line in own])
+        for name in MEASURES
+        if name != "joint"
+    }
 
 
-def _above(height: str, arm: str, static: Sequence[str], of: dict[str, dict[str, np.ndarray]], draw: Any = ()) -> float:
+def _above(
+    height: str,
+    arm: str,
+    static: Sequence[str],
+    of: dict[str, dict[str, np.ndarray]],
+    draw: Any = (),
+) -> float:
     points = {name: (of[name]["realism"][draw], of[name][height][draw]) for name in (arm, *static)}
     return above(points.pop(arm), list(points.values()))
 
@@ -189,7 +221,10 @@ def show(rows: dict[str, dict]) -> None:
     heads = [*MEASURES, *HEIGHTS]
     print(f"{'arm':34s}" + "".join(f"{head:>22s}" for head in heads))
     for name, row in rows.items():
-        cells = [f"{row[h]:.3f} [{row['ci'][h][0]:.3f} {row['ci'][h][1]:.3f}]" if h in row else "" for h in heads]
+        cells = [
+            f"{row[h]:.3f} [{row['ci'][h][0]:.3f} {row['ci'][h][1]:.3f}]" if h in row else ""
+            for h in heads
+        ]
         print(f"{name:34s}" + "".join(f"{cell:>22s}" for cell in cells))
 
 
@@ -201,8 +236,15 @@ def plot(rows: dict[str, dict], path: Path) -> None:
 
     figure = Figure((11, 8), layout="tight")
     axes = figure.subplots()
-    static = [(row["realism"], row["composition"]) for name, row in rows.items() if "above" not in row]
-    axes.plot(*zip(*front(static), strict=True), color="grey", linestyle="--", label="front of the static arms")
+    static = [
+        (row["realism"], row["composition"]) for name, row in rows.items() if "above" not in row
+    ]
+    axes.plot(
+        *zip(*front(static), strict=True),
+        color="grey",
+        linestyle="--",
+        label="front of the static arms",
+    )
     for name, row in rows.items():
         point, dynamic = (row["realism"], row["composition"]), "above" in row
         axes.plot(*point, "o", color="tab:orange" if dynamic else "tab:blue")
@@ -236,13 +278,24 @@ def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict
     rows = table(lines, arms, of)
     show(rows)
     code = Counter(line.get("code", "unknown") for line in lines)
-    report = {"split": options.split, "spatial": options.spatial, "weights": weights_hash(), "code": dict(code),
-              "batch": options.batch, "prompts": {"count": len(of), "hash": digest(of)}, "arms": rows}  # fmt: skip
+    report = {
+        "split": options.split,
+        "spatial": options.spatial,
+        "weights": weights_hash(),
+        "code": dict(code),
+        "batch": options.batch,
+        "prompts": {"count": len(of), "hash": digest(of)},
+        "arms": rows,
+    }
     (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, options.output / f"{name}.png")
-    print(f"weights {report['weights']}, prompts {report['prompts']}; {options.output / name}.json and .png")
+    print(
+        f"weights {report['weights']}, prompts {report['prompts']}; {options.output / name}.json and .png"
+    )
     if len(code) > 1:
-        print(f"made by more than one version of the code ({report['code']}); --fresh makes all anew")
+        print(
+            f"made by more than one version of the code ({report['code']}); --fresh makes all anew"
+        )
     return rows
 
 
@@ -252,7 +305,12 @@ def main() -> None:
     options = known.parse_args()
     if options.quick:
         options.prompts = min(options.prompts, 18)
-    usual = (options.split, options.spatial, options.prompts, options.batch) == ("held-out", "control", 300, 1)
+    usual = (options.split, options.spatial, options.prompts, options.batch) == (
+        "held-out",
+        "control",
+        300,
+        1,
+    )
     other = f"composition-{options.split}-{options.spatial}-{options.prompts}x{options.batch}"
     compare(QUICK if options.quick else ARMS, options, "composition" if usual else other)
 

@@ -24,7 +24,9 @@ def candidates() -> list[Arm]:
     """The centre, and every setting moved away from it alone."""
     found = [CENTRE] + [CENTRE | {name: value} for name, values in GRID.items() for value in values]
     unique = {tuple(settings.items()): settings for settings in found}
-    return [Arm("dynamic " + " ".join(f"{n}={v}" for n, v in s.items()), s) for s in unique.values()]
+    return [
+        Arm("dynamic " + " ".join(f"{n}={v}" for n, v in s.items()), s) for s in unique.values()
+    ]
 
 
 def main() -> None:

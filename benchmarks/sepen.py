@@ -17,18 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_host import Graph, Host
 
-from demo.toy.detect import read
-from demo.toy.prompts import Prompt, digest, judge, prompts
-from demo.toy.realism import Realism
-from demo.toy.scene import TRAINING_PAIRS
-from realcompo_core.losses import activation, separate_loss
-from realcompo_core.trace import Trace
+from demo.judging.detect import read
+from demo.judging.questions import Prompt, digest, judge, prompts
+from demo.judging.realism import Realism
+from demo.toy.picture import TRAINING_PAIRS
+from realcompo_core.sampling.losses import activation, separate_loss
+from realcompo_core.sampling.trace import Trace
+from testkit.graph import Graph
+from testkit.host import Host
+from testkit.quiet_host import quiet_host
 
 from . import ROOT
 from .arms import PIXELS, SAMPLING, Bench
-from .comfyui import quiet_host
 from .quality import through, weights_hash
 from .statistics import interval, resamples
 
@@ -36,11 +37,31 @@ MULTIPLE = ("overlap", "activation", "success", "composition")
 SINGLE = ("success", "realism")
 TEMPLATES = "a photo of a {a} and a {b}\na {a} and a {b} on the grass\na {a}, a {b} and a {c}\na {a} above a {b}"
 TRAINING = {
-    "prompt": "", "objects": "", "batch": 4, "seed": 0, "norm": True, "norm_weight": 0.5, "overlap": "pairs",
-    "resolution": PIXELS, "downsample": 0, "layers": "all", "rank": 0, "checkpointing": False, "dtype": "model",
-    "checkpoint_every": 0, "prefix": "loras/SepEn", "resume": "none",
-}  # fmt: skip
-GUIDANCE = {"scale": 20.0, "iterations": 1, "start": 0.0, "end": 0.5, "downsample": 0, "layers": "all"}
+    "prompt": "",
+    "objects": "",
+    "batch": 4,
+    "seed": 0,
+    "norm": True,
+    "norm_weight": 0.5,
+    "overlap": "pairs",
+    "resolution": PIXELS,
+    "downsample": 0,
+    "layers": "all",
+    "rank": 0,
+    "checkpointing": False,
+    "dtype": "model",
+    "checkpoint_every": 0,
+    "prefix": "loras/SepEn",
+    "resume": "none",
+}
+GUIDANCE = {
+    "scale": 20.0,
+    "iterations": 1,
+    "start": 0.0,
+    "end": 0.5,
+    "downsample": 0,
+    "layers": "all",
+}
 
 
 @dataclass(frozen=True)
@@ -58,15 +79,26 @@ class Arm:
 
 
 BEFORE, AFTER = Arm("before"), Arm("both", 1.0, 0.5)
-ARMS = (BEFORE, Arm("separate only", 1.0, 0.0), Arm("enhance only", 0.0, 0.5), AFTER, Arm("guidance", 1.0, 0.5, True))
+ARMS = (
+    BEFORE,
+    Arm("separate only", 1.0, 0.0),
+    Arm("enhance only", 0.0, 0.5),
+    AFTER,
+    Arm("guidance", 1.0, 0.5, True),
+)
 
 
 class Studio:
     """Finetunes and draws in one ComfyUI."""
 
     def __init__(self, host: Host, options: argparse.Namespace) -> None:
-        self.host, self.training = host, {"steps": options.steps, "learning_rate": options.learning_rate}
-        vae = host.run(graph := Graph(), vae=graph.add("RealCompoDemoModels", style="photo")[2])["vae"]
+        self.host, self.training = (
+            host,
+            {"steps": options.steps, "learning_rate": options.learning_rate},
+        )
+        vae = host.run(graph := Graph(), vae=graph.add("RealCompoDemoModels", style="photo")[2])[
+            "vae"
+        ]
         self.realism = Realism(lambda pictures: through(vae, pictures))
 
     def finetune(self, arm: Arm) -> str:
@@ -77,7 +109,9 @@ class Studio:
         concepts = graph.add("SepEnConcepts", concepts=names, templates=TEMPLATES, attributes="")[0]
         losses = {"separate": arm.separate, "enhance": arm.enhance}
         inputs = TRAINING | self.training | losses
-        trained = graph.add("SepEnTrain", model=models[0], clip=models[1], concepts=concepts, **inputs)
+        trained = graph.add(
+            "SepEnTrain", model=models[0], clip=models[1], concepts=concepts, **inputs
+        )
         out = self.host.run(graph, model=trained[0], report=trained[3])
         self.host.functions[arm.name] = lambda _: out["model"]
         return out["report"]
@@ -87,7 +121,11 @@ class Studio:
         if arm.guides:
             losses = {"separate": arm.separate, "enhance": arm.enhance}
             return bench.add("SepEnGuidance", model=bench.model, **GUIDANCE | losses)[0]
-        return bench.add("TestApply", value=bench.model, function=arm.name)[0] if arm.trains else bench.model
+        return (
+            bench.add("TestApply", value=bench.model, function=arm.name)[0]
+            if arm.trains
+            else bench.model
+        )
 
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> dict[str, float]:
         """Everything that is measured of one picture."""
@@ -100,13 +138,22 @@ class Studio:
             layers="all",
         )
         sampled = bench.add(
-            "KSampler", model=watched[0], positive=bench.text, negative=bench.negative, latent_image=bench.latent,
-            seed=seed, **SAMPLING,
-        )  # fmt: skip
+            "KSampler",
+            model=watched[0],
+            positive=bench.text,
+            negative=bench.negative,
+            latent_image=bench.latent,
+            seed=seed,
+            **SAMPLING,
+        )
         out = self.host.run(bench, pictures=bench.picture(sampled[0]), maps=watched[1])
         picture = out["pictures"].movedim(-1, 1)[0]
         verdict = judge(prompt, read(picture))
-        drawn = {"success": verdict.success, "composition": verdict.composition, "realism": self.realism.score(picture)}
+        drawn = {
+            "success": verdict.success,
+            "composition": verdict.composition,
+            "realism": self.realism.score(picture),
+        }
         return drawn | attention(out["maps"])
 
 
@@ -115,23 +162,34 @@ def attention(trace: Trace) -> dict[str, float]:
     maps = [reading.attention for step in trace.steps for reading in step.readings["model"]]
     several = [m for m in maps if m.shape[1] > 1]
     overlap = float(np.mean([float(separate_loss(m).mean()) for m in several])) if several else 0.0
-    return {"overlap": overlap, "activation": float(np.mean([float(activation(m).amin(1).mean()) for m in maps]))}
+    return {
+        "overlap": overlap,
+        "activation": float(np.mean([float(activation(m).amin(1).mean()) for m in maps])),
+    }
 
 
 def drawn(split: str, count: int, objects: range) -> list[Prompt]:
     """The split's first prompts with that many objects, all of different kinds."""
     found = (p for p in prompts(split, 40 * count) if len(p.scene.things) in objects)
-    return [p for p in found if len({t.kind for t in p.scene.things}) == len(p.scene.things)][:count]
+    return [p for p in found if len({t.kind for t in p.scene.things}) == len(p.scene.things)][
+        :count
+    ]
 
 
 def table(scores: dict[str, list[dict[str, float]]], measures: Sequence[str]) -> dict[str, dict]:
     """Each arm's means with intervals, and how far it is from ``before``, prompt by prompt; arms without scores not."""
     draws = resamples(len(scores[BEFORE.name]))
-    values = {arm: {m: np.array([row[m] for row in rows]) for m in measures} for arm, rows in scores.items() if rows}
+    values = {
+        arm: {m: np.array([row[m] for row in rows]) for m in measures}
+        for arm, rows in scores.items()
+        if rows
+    }
     return {arm: row(found, values[BEFORE.name], draws) for arm, found in values.items()}
 
 
-def row(found: dict[str, np.ndarray], before: dict[str, np.ndarray], draws: np.ndarray) -> dict[str, Any]:
+def row(
+    found: dict[str, np.ndarray], before: dict[str, np.ndarray], draws: np.ndarray
+) -> dict[str, Any]:
     out: dict[str, Any] = {name: round(float(v.mean()), 4) for name, v in found.items()}
     out["ci"] = {name: interval(v[draws].mean(-1)) for name, v in found.items()}
     moved = {name: v - before[name] for name, v in found.items()}
@@ -144,7 +202,10 @@ def show(title: str, rows: dict[str, dict], measures: Sequence[str]) -> None:
     """Print a table: means, and in brackets the interval of the change against ``before``."""
     print(f"\n{title:16s}" + "".join(f"{m:>26s}" for m in measures))
     for arm, row in rows.items():
-        cells = [f"{row[m]:.3f} [{row['change_ci'][m][0]:+.3f} {row['change_ci'][m][1]:+.3f}]" for m in measures]
+        cells = [
+            f"{row[m]:.3f} [{row['change_ci'][m][0]:+.3f} {row['change_ci'][m][1]:+.3f}]"
+            for m in measures
+        ]
         print(f"{arm:16s}" + "".join(f"{cell:>26s}" for cell in cells))
 
 
@@ -159,15 +220,22 @@ def measure(host: Host, options: argparse.Namespace) -> dict[str, Any]:
     for arm in ARMS:
         print(f"{arm.name}\n{studio.finetune(arm) if arm.trains else ''}", flush=True)
         for kind, of in (("multiple", multiple), ("single", [] if arm.guides else single)):
-            found[kind][arm.name] = [studio.scores(prompt, arm, seed) for seed, prompt in enumerate(of)]
+            found[kind][arm.name] = [
+                studio.scores(prompt, arm, seed) for seed, prompt in enumerate(of)
+            ]
     ablation, kept = table(found["multiple"], MULTIPLE), table(found["single"], SINGLE)
     show(f"{len(multiple)} prompts", ablation, MULTIPLE)
     show(f"{len(single)} of one object", kept, SINGLE)
     return {
-        "before": ablation[BEFORE.name], "after": ablation[AFTER.name], "ablation": ablation, "single": kept,
-        "split": options.split, "weights": weights_hash(), "training": TRAINING | studio.training,
+        "before": ablation[BEFORE.name],
+        "after": ablation[AFTER.name],
+        "ablation": ablation,
+        "single": kept,
+        "split": options.split,
+        "weights": weights_hash(),
+        "training": TRAINING | studio.training,
         "prompts": {"count": len(multiple), "hash": digest(multiple)},
-    }  # fmt: skip
+    }
 
 
 def arguments() -> argparse.Namespace:

@@ -16,29 +16,41 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from demo.judging.questions import Prompt, prompts
 from demo.toy.paint import paint
-from demo.toy.prompts import Prompt, prompts
+from testkit.quiet_host import quiet_host
 
 from . import ROOT
 from .arms import SAMPLING, Arm, Bench
-from .comfyui import quiet_host
 from .quality import Studio, weights_hash
 
-BRANCHES = {"text": ("text", "photo"), "control": ("spatial", "flat"), "gligen": ("spatial", "flat")}
+BRANCHES = {
+    "text": ("text", "photo"),
+    "control": ("spatial", "flat"),
+    "gligen": ("spatial", "flat"),
+}
 MID_NOISE = 0.5  # of the schedule
 
 
 def drawn(host: Any, of: list[Prompt], branch: str) -> dict[int, dict[str, float]]:
     """Success and share of objects in their boxes, by number of objects, of one branch alone."""
     kind, _ = BRANCHES[branch]
-    studio, found = Studio(host, spatial="control" if branch == "text" else branch), defaultdict(list)
+    studio, found = (
+        Studio(host, spatial="control" if branch == "text" else branch),
+        defaultdict(list),
+    )
     for seed, prompt in enumerate(of):
         found[len(prompt.scene.things)] += studio.scores(prompt, Arm(branch, stock=kind), seed)
     return {
-        count: {"pictures": len(scores), **{name: round(mean(s[name] for s in scores), 3)
-                for name in ("success", "placed", "realism")}}
+        count: {
+            "pictures": len(scores),
+            **{
+                name: round(mean(s[name] for s in scores), 3)
+                for name in ("success", "placed", "realism")
+            },
+        }
         for count, scores in sorted(found.items())
-    }  # fmt: skip
+    }
 
 
 def attention(host: Any, of: list[Prompt], branch: str) -> float:
@@ -47,17 +59,28 @@ def attention(host: Any, of: list[Prompt], branch: str) -> float:
     shares = []
     for seed, prompt in enumerate(of):
         bench = Bench(prompt, seed, spatial="control" if branch == "text" else branch)
-        picture = F.interpolate(paint([prompt.scene], look, torch.Generator().manual_seed(seed)), scale_factor=2)
+        picture = F.interpolate(
+            paint([prompt.scene], look, torch.Generator().manual_seed(seed)), scale_factor=2
+        )
         host.functions["picture"] = lambda _, picture=picture: picture.movedim(1, -1)
         image = bench.add("TestApply", value=bench.vae, function="picture")[0]
         latent = bench.add("VAEEncode", pixels=image, vae=bench.vae)[0]
         positive = getattr(bench, kind)
         watched = bench.add(
-            "RealCompoAttentionCapture", model=bench.model, conditioning=positive, downsample=0, layers="all"
+            "RealCompoAttentionCapture",
+            model=bench.model,
+            conditioning=positive,
+            downsample=0,
+            layers="all",
         )
         once = SAMPLING | {"steps": 1, "cfg": 1.0, "denoise": MID_NOISE, "seed": seed}
         sampled = bench.add(
-            "KSampler", model=watched[0], positive=positive, negative=bench.negative, latent_image=latent, **once
+            "KSampler",
+            model=watched[0],
+            positive=positive,
+            negative=bench.negative,
+            latent_image=latent,
+            **once,
         )
         host.forget()  # the picture is not part of the graph's key
         maps = host.run(bench, latent=sampled[0], maps=watched[1])["maps"]
@@ -73,7 +96,10 @@ def timed(host: Any, prompt: Prompt) -> dict[str, float]:
     host.run(bench, model=bench.model)
     loaded = time.perf_counter()
     host.run(bench, latent=bench.sample(Arm("dynamic")))
-    return {"load": round(loaded - started, 2), "dynamic run": round(time.perf_counter() - loaded, 2)}
+    return {
+        "load": round(loaded - started, 2),
+        "dynamic run": round(time.perf_counter() - loaded, 2),
+    }
 
 
 def main() -> None:
@@ -83,7 +109,11 @@ def main() -> None:
     options = parser.parse_args()
     of = prompts("held-out", options.prompts)
     with quiet_host() as host:
-        report: dict[str, Any] = {"weights": weights_hash(), "prompts": len(of), "seconds": timed(host, of[0])}
+        report: dict[str, Any] = {
+            "weights": weights_hash(),
+            "prompts": len(of),
+            "seconds": timed(host, of[0]),
+        }
         for branch in BRANCHES:
             report[branch] = {
                 "by objects": drawn(host, of, branch),

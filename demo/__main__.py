@@ -12,11 +12,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .server import ROOT, Client, ServerError, serve
-from .workflow import to_prompt
+from testkit.server import ROOT, Client, ServerError, serve
+from testkit.workflow import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "realcompo_demo.json"
-ARMS = {"text": "text only", "spatial": "spatial only", "fixed": "half and half", "realcompo": "RealCompo"}
+ARMS = {
+    "text": "text only",
+    "spatial": "spatial only",
+    "fixed": "half and half",
+    "realcompo": "RealCompo",
+}
 SHEETS = ("balance", "attention", "losses")
 SIDE = 200  # of a picture in the comparison, in pixels
 
@@ -33,7 +38,10 @@ async def run(client: Client, output: Path) -> Path:
     started = time.monotonic()
     outputs = await client.run(prompt, progress)
     seconds = round(time.monotonic() - started, 2)
-    pictures = {name: await _save(client, images, output / name) for name, images in _by_arm(prompt, outputs).items()}
+    pictures = {
+        name: await _save(client, images, output / name)
+        for name, images in _by_arm(prompt, outputs).items()
+    }
     compare(pictures, output / "comparison.png")
     traced = _output_of(prompt, outputs, "RealCompoTracePreview")
     for name, image in zip(SHEETS, traced["images"], strict=True):
@@ -67,8 +75,13 @@ def compare(pictures: dict[str, list[Path]], path: Path) -> None:
 def _by_arm(prompt: dict, outputs: dict) -> dict[str, list[dict]]:
     """Saved images by the arm that their file's name ends with, in the order of :data:`ARMS`."""
     pictures = {key: value["images"] for key, value in outputs.items() if "images" in value}
-    saved = {prompt[key]["inputs"].get("filename_prefix", ""): images for key, images in pictures.items()}
-    return {name: next(images for prefix, images in saved.items() if prefix.endswith(name)) for name in ARMS}
+    saved = {
+        prompt[key]["inputs"].get("filename_prefix", ""): images for key, images in pictures.items()
+    }
+    return {
+        name: next(images for prefix, images in saved.items() if prefix.endswith(name))
+        for name in ARMS
+    }
 
 
 async def _save(client: Client, images: list[dict], stem: Path) -> list[Path]:
@@ -83,7 +96,9 @@ def _output_of(prompt: dict, outputs: dict, class_type: str) -> dict:
 
 
 def _sampling(prompt: dict) -> dict:
-    inputs = next(node["inputs"] for node in prompt.values() if node["class_type"] == "RealCompoKSampler")
+    inputs = next(
+        node["inputs"] for node in prompt.values() if node["class_type"] == "RealCompoKSampler"
+    )
     return {name: value for name, value in inputs.items() if not isinstance(value, list)}
 
 

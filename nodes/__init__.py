@@ -11,9 +11,9 @@ from . import (
     layout,
     planner,
     preview,
-    sampling,
-    separation,
-    training,
+    samplers,
+    sepen_guidance,
+    sepen_training,
 )
 
 NODES: list[type[io.ComfyNode]] = [
@@ -23,10 +23,10 @@ NODES: list[type[io.ComfyNode]] = [
     *conditioning.NODES,
     *attention.NODES,
     *guidance.NODES,
-    *sampling.NODES,
+    *samplers.NODES,
     *preview.NODES,
-    *separation.NODES,
-    *training.NODES,
+    *sepen_guidance.NODES,
+    *sepen_training.NODES,
     *demo.NODES,
 ]
 

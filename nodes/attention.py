@@ -6,13 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..realcompo_core.attention import Layers
 from ..realcompo_core.errors import InputError
-from ..realcompo_core.grounding import Grounding
-from ..realcompo_core.trace import Trace
-from .host.branch import check_patcher
-from .host.capture import OPTION
-from .host.recorder import Recorder
+from ..realcompo_core.sampling.attention import Layers
+from ..realcompo_core.sampling.trace import Trace
+from ..realcompo_core.words.grounding import OPTION, Grounding
+from .host.sampling.checks import check_patcher
+from .host.sampling.recorder import Recorder
 from .types import CATEGORY, AttentionMaps, Node
 
 DOWNSAMPLE = "How much smaller than the latent the attention maps are. 0 chooses: a quarter of the latent if possible."
@@ -31,12 +30,21 @@ class RealCompoAttentionCapture(Node):
             description="Record where each object's words draw attention, with any sampler. The image stays the same.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to watch."),
-                io.Conditioning.Input("conditioning", tooltip="The positive conditioning, with a layout, to watch."),
+                io.Conditioning.Input(
+                    "conditioning", tooltip="The positive conditioning, with a layout, to watch."
+                ),
                 io.Int.Input("downsample", default=0, min=0, max=64, tooltip=DOWNSAMPLE),
-                io.Combo.Input("layers", options=[x.value for x in Layers], default=Layers.ALL.value, tooltip=LAYERS),
+                io.Combo.Input(
+                    "layers",
+                    options=[x.value for x in Layers],
+                    default=Layers.ALL.value,
+                    tooltip=LAYERS,
+                ),
             ],
             outputs=[
-                io.Model.Output(id="model_out", display_name="model", tooltip="The same model, watched."),
+                io.Model.Output(
+                    id="model_out", display_name="model", tooltip="The same model, watched."
+                ),
                 AttentionMaps.Output(
                     id="attention_maps",
                     display_name="attention maps",
@@ -53,7 +61,9 @@ class RealCompoAttentionCapture(Node):
             fix = "Connect the RealCompo Layout Conditioning node."
             raise InputError("conditioning", "a conditioning with a layout", "one without", fix)
         trace = Trace()
-        return io.NodeOutput(Recorder(groundings, downsample, Layers(layers), trace).attach(model), trace)
+        return io.NodeOutput(
+            Recorder(groundings, downsample, Layers(layers), trace).attach(model), trace
+        )
 
 
 NODES = [RealCompoAttentionCapture]

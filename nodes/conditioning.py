@@ -8,12 +8,11 @@ from typing import Any
 import node_helpers
 from comfy_api.latest import io, ui
 
-from ..realcompo_core.grounding import Grounding
-from ..realcompo_core.layout import Layout as LayoutValue
-from ..realcompo_core.tokens import Word, describe, words_of
-from .host.capture import OPTION
-from .host.gligen import gligen_option
-from .host.tokenizer import check_clip, tokenizer_of
+from ..realcompo_core.layout.model import Layout as LayoutValue
+from ..realcompo_core.words.grounding import OPTION, Grounding
+from ..realcompo_core.words.tokens import Word, describe, words_of
+from .host.text.gligen import gligen_option
+from .host.text.tokenizer import check_clip, tokenizer_of
 from .types import CATEGORY, Layout, Node
 
 
@@ -30,7 +29,9 @@ class RealCompoLayoutConditioning(Node):
             "matched; run this node alone to check before sampling.",
             is_output_node=True,
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder of the model that gets this conditioning."),
+                io.Clip.Input(
+                    "clip", tooltip="The text encoder of the model that gets this conditioning."
+                ),
                 io.String.Input(
                     "text",
                     multiline=True,
@@ -45,14 +46,18 @@ class RealCompoLayoutConditioning(Node):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(id="text_positive", display_name="text", tooltip="For the text branch."),
+                io.Conditioning.Output(
+                    id="text_positive", display_name="text", tooltip="For the text branch."
+                ),
                 io.Conditioning.Output(
                     id="spatial_positive",
                     display_name="spatial",
                     tooltip="For the spatial branch: with the GLIGEN boxes, or for a ControlNet to be applied to.",
                 ),
                 io.String.Output(
-                    id="tokens", display_name="tokens", tooltip="Which tokens of the prompt each phrase matched."
+                    id="tokens",
+                    display_name="tokens",
+                    tooltip="Which tokens of the prompt each phrase matched.",
                 ),
             ],
         )

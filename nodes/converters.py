@@ -7,11 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..realcompo_core.boxes import Unit
-from ..realcompo_core.layout import Layout as LayoutValue
-from ..realcompo_core.pose import PoseReader
-from ..realcompo_core.regions import from_masks, left_to_right, name
-from ..realcompo_core.segmentation import Segmenter, parse_table
+from ..realcompo_core.layout.boxes import Unit
+from ..realcompo_core.layout.model import Layout as LayoutValue
+from ..realcompo_core.layout.pose import PoseReader
+from ..realcompo_core.layout.regions import from_masks, left_to_right, name
+from ..realcompo_core.layout.segmentation import Segmenter, parse_table
 from .types import CATEGORY, Layout, Node, PoseKeypoint
 
 LEFT_TO_RIGHT, AS_GIVEN = "left to right", "as given"
@@ -34,7 +34,9 @@ class RealCompoLayoutFromPose(Node):
             category=CATEGORY,
             description="Make a layout from the people of a pose: a box around each one's joints.",
             inputs=[
-                PoseKeypoint.Input("pose", tooltip="From an OpenPose, DWPose, AnimalPose or SDPose node."),
+                PoseKeypoint.Input(
+                    "pose", tooltip="From an OpenPose, DWPose, AnimalPose or SDPose node."
+                ),
                 io.String.Input(
                     "phrases",
                     default="a person",
@@ -71,9 +73,21 @@ class RealCompoLayoutFromPose(Node):
                     step=0.05,
                     tooltip="Joints that the pose node is less sure of do not count.",
                 ),
-                io.Boolean.Input("hands", default=True, tooltip="Fingers count, where the pose has them."),
-                io.Boolean.Input("face", default=True, tooltip="Points of the face count, where the pose has them."),
-                io.Int.Input("frame", default=0, min=0, max=4095, tooltip="Which picture of the batch, from 0."),
+                io.Boolean.Input(
+                    "hands", default=True, tooltip="Fingers count, where the pose has them."
+                ),
+                io.Boolean.Input(
+                    "face",
+                    default=True,
+                    tooltip="Points of the face count, where the pose has them.",
+                ),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=0,
+                    max=4095,
+                    tooltip="Which picture of the batch, from 0.",
+                ),
             ],
             outputs=[layout_output()],
         )
@@ -169,9 +183,13 @@ class RealCompoLayoutFromSegmentation(Node):
         )
 
     @classmethod
-    def run(cls, image: Tensor, colours: str, tolerance: int, regions: str, minimum_area: float) -> io.NodeOutput:
+    def run(
+        cls, image: Tensor, colours: str, tolerance: int, regions: str, minimum_area: float
+    ) -> io.NodeOutput:
         segmenter = Segmenter(tolerance, regions == PER_AREA, minimum_area)
-        return io.NodeOutput(LayoutValue(name(segmenter.regions(image[0], parse_table(colours)), "")))
+        return io.NodeOutput(
+            LayoutValue(name(segmenter.regions(image[0], parse_table(colours)), ""))
+        )
 
 
 NODES = [RealCompoLayoutFromPose, RealCompoLayoutFromMasks, RealCompoLayoutFromSegmentation]

@@ -8,12 +8,12 @@ import comfy.sd
 import torch
 from comfy_api.latest import io
 
-from ..demo.toy import models
 from ..demo.toy.captions import kind_of
 from ..demo.toy.paint import PAINT
-from ..demo.toy.scene import COLOURS
+from ..demo.toy.picture import COLOURS
 from ..realcompo_core.errors import InputError
-from ..realcompo_core.layout import Layout as LayoutValue
+from ..realcompo_core.layout.model import Layout as LayoutValue
+from .host.model import demo_models as models
 from .types import CATEGORY, Layout, Node
 
 CATEGORY = f"{CATEGORY}/demo"
@@ -44,7 +44,11 @@ class RealCompoDemoModels(Node):
                 )
             ],
             outputs=[
-                io.Model.Output(id="model", display_name="MODEL", tooltip="Text to image; looks real, miscounts."),
+                io.Model.Output(
+                    id="model",
+                    display_name="MODEL",
+                    tooltip="Text to image; looks real, miscounts.",
+                ),
                 io.Clip.Output(id="clip", display_name="CLIP", tooltip="Its text encoder."),
                 io.Vae.Output(id="vae", display_name="VAE", tooltip="Its autoencoder."),
                 io.ControlNet.Output(
@@ -52,7 +56,9 @@ class RealCompoDemoModels(Node):
                     display_name="CONTROL_NET",
                     tooltip="Places what is painted in its hint (RealCompo Demo Painted Boxes); looks flat.",
                 ),
-                io.Gligen.Output(id="gligen", display_name="GLIGEN", tooltip="Places boxes; looks flat."),
+                io.Gligen.Output(
+                    id="gligen", display_name="GLIGEN", tooltip="Places boxes; looks flat."
+                ),
             ],
         )
 
@@ -60,7 +66,9 @@ class RealCompoDemoModels(Node):
     def run(cls, style: str) -> io.NodeOutput:
         model, clip, vae = models.load_base()
         if Style(style) is Style.NEON:
-            model, _ = comfy.sd.load_lora_for_models(model, None, models.read("neon_lora"), 1.0, 0.0)
+            model, _ = comfy.sd.load_lora_for_models(
+                model, None, models.read("neon_lora"), 1.0, 0.0
+            )
         return io.NodeOutput(model, clip, vae, models.load_controlnet(), models.load_gligen())
 
 
@@ -76,9 +84,20 @@ class RealCompoDemoPaintedBoxes(Node):
             description="Paint a layout's boxes in the colours that its phrases name: the demo ControlNet's hint.",
             inputs=[
                 Layout.Input("layout", tooltip="Objects like `red circle`."),
-                io.Int.Input("size", default=128, min=64, max=512, step=8, tooltip="Width and height in pixels."),
+                io.Int.Input(
+                    "size",
+                    default=128,
+                    min=64,
+                    max=512,
+                    step=8,
+                    tooltip="Width and height in pixels.",
+                ),
             ],
-            outputs=[io.Image.Output(id="image", display_name="IMAGE", tooltip="Boxes in colour on black.")],
+            outputs=[
+                io.Image.Output(
+                    id="image", display_name="IMAGE", tooltip="Boxes in colour on black."
+                )
+            ],
         )
 
     @classmethod

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..realcompo_core.attention import Layers
-from ..realcompo_core.guidance import GuidanceSettings
-from .host.branch import check_patcher
-from .host.layout_guidance import layout_guidance
+from ..realcompo_core.sampling.attention import Layers
+from ..realcompo_core.sampling.latent_guidance import GuidanceSettings
+from .host.sampling.checks import check_patcher
+from .host.sampling.layout_guidance import layout_guidance
 from .types import CATEGORY, Node, bounded
 
 
@@ -25,7 +25,10 @@ class RealCompoLayoutGuidance(Node):
             description="A model that moves its latent until each object's words draw attention into its box. Nothing "
             "is trained; works with any sampler, and as a branch of RealCompo.",
             inputs=[
-                io.Model.Input("model", tooltip="The model to guide. The prompt's layout comes with its conditioning."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The model to guide. The prompt's layout comes with its conditioning.",
+                ),
                 io.Float.Input(
                     "scale",
                     **bounded(GuidanceSettings, "scale"),
@@ -56,7 +59,11 @@ class RealCompoLayoutGuidance(Node):
                     tooltip="Share of the sampler's steps after which guidance ends. The layout is decided early.",
                 ),
             ],
-            outputs=[io.Model.Output(id="model_out", display_name="model", tooltip="The model, guided by its layout.")],
+            outputs=[
+                io.Model.Output(
+                    id="model_out", display_name="model", tooltip="The model, guided by its layout."
+                )
+            ],
         )
 
     @classmethod

@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..realcompo_core.boxes import Order, Unit, entities, to_bounding_boxes
-from ..realcompo_core.layout import Layout as LayoutValue
-from ..realcompo_core.layout import parse_entities
-from ..realcompo_core.regions import Canvas
+from ..realcompo_core.layout.boxes import Order, Unit, entities, to_bounding_boxes
+from ..realcompo_core.layout.model import Layout as LayoutValue
+from ..realcompo_core.layout.regions import Canvas
+from ..realcompo_core.layout.text import parse_entities
 from .preview import background, picture
 from .types import BOX_TYPES, CATEGORY, BoundingBoxes, Layout, Node
 
@@ -69,16 +69,28 @@ class RealCompoLayout(Node):
                     tooltip="Boxes to add: BOUNDING_BOX, BBOX, SEGS or another layout. Descriptions and labels become "
                     "phrases, masks of SEGS become regions. Of a batch, those of the first picture.",
                 ),
-                io.Image.Input("image", optional=True, tooltip="A picture to trace over; it is not changed."),
+                io.Image.Input(
+                    "image", optional=True, tooltip="A picture to trace over; it is not changed."
+                ),
             ],
             outputs=[
-                Layout.Output(id="layout_out", display_name="layout", tooltip="Objects with their regions."),
-                BoundingBoxes.Output(
-                    id="boxes_out", display_name="boxes", tooltip="The boxes in pixels of width and height."
+                Layout.Output(
+                    id="layout_out", display_name="layout", tooltip="Objects with their regions."
                 ),
-                io.Mask.Output(id="masks", display_name="masks", tooltip="One mask per object, width by height."),
+                BoundingBoxes.Output(
+                    id="boxes_out",
+                    display_name="boxes",
+                    tooltip="The boxes in pixels of width and height.",
+                ),
+                io.Mask.Output(
+                    id="masks",
+                    display_name="masks",
+                    tooltip="One mask per object, width by height.",
+                ),
                 io.Image.Output(
-                    id="preview", display_name="preview", tooltip="The layout as a picture, over the image if any."
+                    id="preview",
+                    display_name="preview",
+                    tooltip="The layout as a picture, over the image if any.",
                 ),
             ],
         )
@@ -96,14 +108,20 @@ class RealCompoLayout(Node):
         image: Tensor | None = None,
     ) -> io.NodeOutput:
         canvas = Canvas(width, height)
-        added = () if boxes is None else entities(boxes, canvas, Order(box_order), Unit(box_unit), phrases)
+        added = (
+            ()
+            if boxes is None
+            else entities(boxes, canvas, Order(box_order), Unit(box_unit), phrases)
+        )
         value = LayoutValue((*parse_entities(layout), *added))
         return io.NodeOutput(
             value,
             to_bounding_boxes(value, canvas),
             value.rasterise(height, width),
             picture(value, background(image, width, height)),
-            ui=None if image is None else {"background": ui.PreviewImage(image[:1], cls=cls).values},
+            ui=None
+            if image is None
+            else {"background": ui.PreviewImage(image[:1], cls=cls).values},
         )
 
 

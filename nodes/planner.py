@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy_api.latest import io, ui
 
-from ..realcompo_core import offline
 from ..realcompo_core.errors import InputError, within
-from ..realcompo_core.layout import Layout as LayoutValue
-from ..realcompo_core.layout import to_json
-from ..realcompo_core.planning import complaint, conversation, read_reply
-from .host import chat, profiles
-from .host.chat import Unanswered
-from .host.profiles import OFFLINE, Profile
-from .host.status import tell
+from ..realcompo_core.layout.model import Layout as LayoutValue
+from ..realcompo_core.layout.text import to_json
+from ..realcompo_core.planner import rules as offline
+from ..realcompo_core.planner.language_model import complaint, conversation, read_reply
+from .host.server import chat, profiles
+from .host.server.chat import Unanswered
+from .host.server.node_text import tell
+from .host.server.profiles import OFFLINE, Profile
 from .types import CATEGORY, AsyncNode, Layout
 
 T = TypeVar("T")
@@ -63,14 +63,20 @@ class RealCompoLayoutPlanner(AsyncNode):
                 ),
             ],
             outputs=[
-                Layout.Output(id="layout", display_name="layout", tooltip="The planned objects and their boxes."),
+                Layout.Output(
+                    id="layout",
+                    display_name="layout",
+                    tooltip="The planned objects and their boxes.",
+                ),
                 io.String.Output(
                     id="json",
                     display_name="JSON",
                     tooltip="The same as JSON, to be edited in RealCompo Layout.",
                 ),
                 io.String.Output(
-                    id="status", display_name="status", tooltip="Which planner it was, and what it placed."
+                    id="status",
+                    display_name="status",
+                    tooltip="Which planner it was, and what it placed.",
                 ),
             ],
         )
@@ -137,7 +143,11 @@ async def planned(profile: Profile, prompt: str, seed: int) -> tuple[LayoutValue
         except InputError as error:
             problem = error
         wait = problem.wait if isinstance(problem, Unanswered) else 0.0
-        if number > profile.retries or wait is None or asyncio.get_running_loop().time() + wait >= deadline:
+        if (
+            number > profile.retries
+            or wait is None
+            or asyncio.get_running_loop().time() + wait >= deadline
+        ):
             break
         if not isinstance(problem, Unanswered):
             messages += [{"role": "assistant", "content": reply[:REPEATED]}, complaint(problem)]
@@ -167,7 +177,9 @@ def described(layout: LayoutValue) -> str:
     """What a layout holds: "3 objects: two corgis (2), a tabby cat"."""
     counts = Counter(entity.phrase for entity in layout.entities)
     number = f"{len(layout.entities)} object{'s' if len(layout.entities) > 1 else ''}"
-    return f"{number}: " + ", ".join(f"{phrase} ({n})" if n > 1 else phrase for phrase, n in counts.items())
+    return f"{number}: " + ", ".join(
+        f"{phrase} ({n})" if n > 1 else phrase for phrase, n in counts.items()
+    )
 
 
 NODES = [RealCompoLayoutPlanner]

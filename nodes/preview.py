@@ -12,10 +12,10 @@ from comfy_api.latest import io, ui
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..realcompo_core import render
+from ..realcompo_core.drawing import render
 from ..realcompo_core.errors import InputError
-from ..realcompo_core.layout import Layout as LayoutValue
-from ..realcompo_core.trace import Trace as TraceValue
+from ..realcompo_core.layout.model import Layout as LayoutValue
+from ..realcompo_core.sampling.trace import Trace as TraceValue
 from .types import CATEGORY, AttentionMaps, Layout, Node, Trace
 
 FONT_SIZE = 12
@@ -34,7 +34,9 @@ def background(image: Tensor | None, width: int, height: int) -> Tensor:
     if image is None:
         return torch.full((height, width, 3), 0.5)
     channels = image[:1, ..., :3].float().cpu().movedim(-1, 1)
-    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].movedim(0, -1)
+    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].movedim(
+        0, -1
+    )
 
 
 def picture(layout: LayoutValue, canvas: Tensor) -> Tensor:
@@ -57,18 +59,38 @@ class RealCompoLayoutPreview(Node):
             inputs=[
                 Layout.Input("layout", tooltip="The layout to see."),
                 io.Int.Input(
-                    "width", default=512, min=16, max=4096, step=8, tooltip="Width in pixels, without an image."
+                    "width",
+                    default=512,
+                    min=16,
+                    max=4096,
+                    step=8,
+                    tooltip="Width in pixels, without an image.",
                 ),
                 io.Int.Input(
-                    "height", default=512, min=16, max=4096, step=8, tooltip="Height in pixels, without an image."
+                    "height",
+                    default=512,
+                    min=16,
+                    max=4096,
+                    step=8,
+                    tooltip="Height in pixels, without an image.",
                 ),
-                io.Image.Input("image", optional=True, tooltip="Drawn over this image, at its own size, if connected."),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Drawn over this image, at its own size, if connected.",
+                ),
             ],
-            outputs=[io.Image.Output(id="preview", display_name="preview", tooltip="The layout as an image.")],
+            outputs=[
+                io.Image.Output(
+                    id="preview", display_name="preview", tooltip="The layout as an image."
+                )
+            ],
         )
 
     @classmethod
-    def run(cls, layout: LayoutValue, width: int, height: int, image: Tensor | None = None) -> io.NodeOutput:
+    def run(
+        cls, layout: LayoutValue, width: int, height: int, image: Tensor | None = None
+    ) -> io.NodeOutput:
         if image is not None:
             height, width = image.shape[1:3]
         preview = picture(layout, background(image, width, height))
@@ -98,12 +120,28 @@ class RealCompoTracePreview(Node):
                     tooltip="The sampler's output: connect it when the trace comes from a guider or an attention "
                     "capture, so that this node waits for the sampler.",
                 ),
-                io.Int.Input("sample", default=0, min=0, max=4095, tooltip="Which image of the batch, from 0."),
+                io.Int.Input(
+                    "sample",
+                    default=0,
+                    min=0,
+                    max=4095,
+                    tooltip="Which image of the batch, from 0.",
+                ),
             ],
             outputs=[
-                io.Image.Output(id="balance", display_name="balance", tooltip="The balance map at every blended step."),
-                io.Image.Output(id="attention", display_name="attention", tooltip="Attention per object and branch."),
-                io.Image.Output(id="losses", display_name="losses", tooltip="The attention loss of each branch."),
+                io.Image.Output(
+                    id="balance",
+                    display_name="balance",
+                    tooltip="The balance map at every blended step.",
+                ),
+                io.Image.Output(
+                    id="attention",
+                    display_name="attention",
+                    tooltip="Attention per object and branch.",
+                ),
+                io.Image.Output(
+                    id="losses", display_name="losses", tooltip="The attention loss of each branch."
+                ),
                 io.Mask.Output(
                     id="weights",
                     display_name="weights",
@@ -124,7 +162,9 @@ class RealCompoTracePreview(Node):
             render.loss_curves(trace, caption)[None],
         ]
         previews = [image for sheet in sheets for image in ui.PreviewImage(sheet, cls=cls).values]
-        return io.NodeOutput(*sheets, weights(trace, sample), ui={"images": previews, "trace": [trace.summary()]})
+        return io.NodeOutput(
+            *sheets, weights(trace, sample), ui={"images": previews, "trace": [trace.summary()]}
+        )
 
 
 def weights(trace: TraceValue, sample: int) -> Tensor:
@@ -135,7 +175,9 @@ def weights(trace: TraceValue, sample: int) -> Tensor:
 
 def _check_sample(trace: TraceValue, sample: int) -> None:
     sizes = [weight.shape[0] for _, weight in trace.blended()]
-    sizes += [r.losses.shape[0] for step in trace.steps for found in step.readings.values() for r in found]
+    sizes += [
+        r.losses.shape[0] for step in trace.steps for found in step.readings.values() for r in found
+    ]
     if sizes and sample >= min(sizes):
         fix = "Choose an image of the batch; the first is 0."
         raise InputError("sample", f"less than the batch size {min(sizes)}", str(sample), fix)

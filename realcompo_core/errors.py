@@ -28,7 +28,9 @@ def check_ranges(settings: Any) -> None:
     for name, (low, high) in settings.RANGES.items():
         value = getattr(settings, name)
         if not low <= value <= high:
-            raise InputError(name, f"a number from {low} to {high:g}", str(value), "Move it into that range.")
+            raise InputError(
+                name, f"a number from {low} to {high:g}", str(value), "Move it into that range."
+            )
 
 
 def check_losses(separate: float, enhance: float) -> None:

@@ -19,12 +19,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from demo.server import ServerError
 from realcompo_core.errors import InputError
+from testkit.server import ServerError
 
 from .crew import Crew, crew_of
 from .folder import Folder
-from .prompts import Job, jobs_of, read_layouts, read_prompts
+from .jobs import Job, jobs_of, read_layouts, read_prompts
 from .template import Names, Template, read_template
 from .worker import Effort, Site
 
@@ -37,8 +37,12 @@ def run(options: argparse.Namespace) -> int:
     jobs = jobs_of(read_prompts(options.prompts), layouts, options.images, options.seed)
     effort = Effort(options.tries, limit=options.limit, patience=options.patience)
     with crew_of(sites(options), effort, options.ray) as crew:
-        names = Names(options.prompt_input, options.seed_input, options.layout_input, options.image_node)
-        template = read_template(options.workflow, crew.definitions(), names, with_layouts=layouts is not None)
+        names = Names(
+            options.prompt_input, options.seed_input, options.layout_input, options.image_node
+        )
+        template = read_template(
+            options.workflow, crew.definitions(), names, with_layouts=layouts is not None
+        )
         folder = Folder(options.out)
         folder.settle(settings(template, jobs, options), changed=options.changed)
         return make(crew, template, folder, jobs)
@@ -59,7 +63,9 @@ def make(crew: Crew, template: Template, folder: Folder, jobs: Sequence[Job]) ->
     return failed
 
 
-def settings(template: Template, jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, Any]:
+def settings(
+    template: Template, jobs: Sequence[Job], options: argparse.Namespace
+) -> dict[str, Any]:
     """All that the images depend on, but for models and ComfyUI's version."""
     return template.settings() | {
         "prompts": digest([job.prompt for job in jobs]),
@@ -76,7 +82,9 @@ def digest(value: Any) -> str:
 def sites(options: argparse.Namespace) -> list[Site]:
     """The servers that are running, and those to be started."""
     if options.start_servers and not os.environ.get("COMFYUI_PATH"):
-        raise InputError("COMFYUI_PATH", "ComfyUI's folder", "nothing", "Set it, or run this with .host/run.")
+        raise InputError(
+            "COMFYUI_PATH", "ComfyUI's folder", "nothing", "Set it, or run this with .host/run."
+        )
     running = [Site(url) for url in options.server or ([] if options.start_servers else [SERVER])]
     return running + [Site(models=options.models, cpu=options.cpu)] * options.start_servers
 
@@ -87,24 +95,56 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("prompts", type=Path, help="a text file, one prompt a line")
-    add("--workflow", type=Path, required=True, help="a ComfyUI workflow, as saved or in API format")
+    add(
+        "--workflow", type=Path, required=True, help="a ComfyUI workflow, as saved or in API format"
+    )
     add("--out", type=Path, required=True, help="the run's folder; images go to its samples/")
-    add("--layouts", type=Path, help='.json {"prompt": layout}, or .jsonl {"prompt": ..., "layout": ...} a line')
+    add(
+        "--layouts",
+        type=Path,
+        help='.json {"prompt": layout}, or .jsonl {"prompt": ..., "layout": ...} a line',
+    )
     add("--images", type=int, default=10, help="images of each prompt (10, as the benchmark's)")
     add("--seed", type=int, default=42, help="image i of prompt p gets seed + 1000 p + i (42)")
     add("--server", nargs="+", metavar="URL", help=f"running ComfyUI servers ({SERVER})")
-    add("--start-servers", type=int, default=0, metavar="N", help="start N servers of COMFYUI_PATH with this pack")
+    add(
+        "--start-servers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="start N servers of COMFYUI_PATH with this pack",
+    )
     add("--models", type=Path, help="the started servers' models folder (COMFYUI_PATH/models)")
     add("--cpu", action="store_true", help="start servers on the CPU")
-    add("--ray", metavar="ADDRESS", help="a Ray cluster, or auto; several servers start one on this machine")
-    add("--prompt-input", nargs="+", default=(), metavar="NODE.INPUT", help="what takes the prompt, by node id or type")
+    add(
+        "--ray",
+        metavar="ADDRESS",
+        help="a Ray cluster, or auto; several servers start one on this machine",
+    )
+    add(
+        "--prompt-input",
+        nargs="+",
+        default=(),
+        metavar="NODE.INPUT",
+        help="what takes the prompt, by node id or type",
+    )
     add("--seed-input", nargs="+", default=(), metavar="NODE.INPUT", help="what takes the seed")
     add("--layout-input", nargs="+", default=(), metavar="NODE.INPUT", help="what takes the layout")
     add("--image-node", metavar="NODE", help="the node that saves the image")
     add("--tries", type=int, default=3, help="attempts at an image, with growing pauses (3)")
     add("--limit", type=float, default=1800, metavar="SECONDS", help="for one attempt (1800)")
-    add("--patience", type=float, default=300, metavar="SECONDS", help="for a server to come back (300)")
-    add("--changed", action="store_true", help="go on in a folder that was begun with other settings")
+    add(
+        "--patience",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="for a server to come back (300)",
+    )
+    add(
+        "--changed",
+        action="store_true",
+        help="go on in a folder that was begun with other settings",
+    )
     return parser.parse_args(given)
 
 
@@ -117,11 +157,17 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"compbench: {error}", file=sys.stderr)
         return 2
     except (ServerError, KeyboardInterrupt) as error:
-        print(f"\ncompbench: {str(error) or 'stopped'}\nThe same command goes on from here.", file=sys.stderr)
+        print(
+            f"\ncompbench: {str(error) or 'stopped'}\nThe same command goes on from here.",
+            file=sys.stderr,
+        )
         return 1
     if failed:
-        print(f"compbench: {failed} images could not be made, see {options.out / 'failures.jsonl'}; the evaluators "
-              "count images, so the scores need them. The same command tries them again.", file=sys.stderr)  # fmt: skip
+        print(
+            f"compbench: {failed} images could not be made, see {options.out / 'failures.jsonl'}; the evaluators "
+            "count images, so the scores need them. The same command tries them again.",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

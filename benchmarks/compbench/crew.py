@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from demo.server import ServerError
 from realcompo_core.errors import InputError
+from testkit.server import ServerError
 
-from .prompts import Job
+from .jobs import Job
 from .template import Template
 from .worker import Effort, Outcome, Site, Worker
 
@@ -32,7 +32,11 @@ class Crew(Protocol):
 @contextmanager
 def crew_of(sites: Sequence[Site], effort: Effort, address: str | None) -> Iterator[Crew]:
     """A worker for each server: on Ray if they are several, or if there is the address of a cluster."""
-    crew = _alone(sites[0], effort) if len(sites) == 1 and address is None else _on_ray(sites, effort, address)
+    crew = (
+        _alone(sites[0], effort)
+        if len(sites) == 1 and address is None
+        else _on_ray(sites, effort, address)
+    )
     with crew as ready:
         yield ready
 
@@ -103,13 +107,22 @@ class OnRay:
 @contextmanager
 def _on_ray(sites: Sequence[Site], effort: Effort, address: str | None) -> Iterator[OnRay]:
     ray = _ray(address)
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(Worker)
+    actor = ray.remote(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
+    )(Worker)
     gpu = "GPU" in ray.cluster_resources()
-    workers = [actor.options(num_gpus=int(gpu and not (site.url or site.cpu))).remote(site, effort) for site in sites]
+    workers = [
+        actor.options(num_gpus=int(gpu and not (site.url or site.cpu))).remote(site, effort)
+        for site in sites
+    ]
     try:
         yield OnRay(workers)
     finally:
-        ray.wait([worker.close.remote() for worker in workers], num_returns=len(workers), timeout=CLOSE_SECONDS)
+        ray.wait(
+            [worker.close.remote() for worker in workers],
+            num_returns=len(workers),
+            timeout=CLOSE_SECONDS,
+        )
         ray.shutdown()
 
 
@@ -130,7 +143,9 @@ def _ray(address: str | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError("servers", "Ray, for several of them", str(error), "pip install ray") from error
+        raise InputError(
+            "servers", "Ray, for several of them", str(error), "pip install ray"
+        ) from error
     here = {"address": "local", "include_dashboard": False}
     ray.init(**({"address": address} if address else here), logging_level=logging.ERROR)
     return ray

@@ -15,7 +15,7 @@ from typing import Any
 
 from realcompo_core.errors import InputError
 
-from .prompts import Job
+from .jobs import Job
 
 VERSION = 1
 
@@ -42,7 +42,10 @@ class Folder:
             different = [name for name in settings if runs[-1].get(name) != settings[name]]
             fix = "Give another --out, the same settings, or --changed to keep the finished images and go on."
             raise InputError(
-                f"settings of {self.path}", "those it was begun with", f"other {', '.join(different)}", fix
+                f"settings of {self.path}",
+                "those it was begun with",
+                f"other {', '.join(different)}",
+                fix,
             )
         if not runs or runs[-1] != settings:
             text = json.dumps({"version": VERSION, "runs": [*runs, settings]}, indent=2)
@@ -65,14 +68,18 @@ class Folder:
     def fail(self, job: Job, errors: Sequence[str]) -> None:
         """An image that could not be made, with the error of every attempt."""
         with (self.path / "failures.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(job) | {"errors": list(errors)}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps(asdict(job) | {"errors": list(errors)}, ensure_ascii=False) + "\n"
+            )
 
     def _runs(self) -> list[dict]:
         path = self.path / "run.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(str(path), "a record of this command", repr(error), "Give another --out.") from error
+            raise InputError(
+                str(path), "a record of this command", repr(error), "Give another --out."
+            ) from error
 
     def _write(self, path: Path, data: bytes) -> None:
         part = self.path / f"part-{os.getpid()}"  # beside samples, on the same file system

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from demo.workflow import to_prompt
 from realcompo_core.errors import InputError
+from testkit.workflow import to_prompt
 
 POSITIVE = ("positive", "spatial_positive")
 TEXTS = ("text", "text_g", "text_l")
@@ -69,7 +69,12 @@ class Graph:
                     continue
                 if source not in self.nodes:
                     fix = "Use Export (API) of ComfyUI, which resolves bypassed nodes, reroutes and subgraphs."
-                    raise InputError("workflow", "links between nodes of this server", f"none behind {place}", fix)
+                    raise InputError(
+                        "workflow",
+                        "links between nodes of this server",
+                        f"none behind {place}",
+                        fix,
+                    )
                 needed.add(source)
                 waiting.append(source)
         return replace(self, nodes={key: node for key, node in self.nodes.items() if key in needed})
@@ -100,7 +105,9 @@ class Graph:
         return ", ".join(f"{place} ({self.nodes[place.node]['class_type']})" for place in places)
 
     def _type(self, place: Place) -> Any:
-        groups = self.definitions.get(self.nodes[place.node]["class_type"], {}).get("input", {}).values()
+        groups = (
+            self.definitions.get(self.nodes[place.node]["class_type"], {}).get("input", {}).values()
+        )
         return next((group[place.input][0] for group in groups if place.input in group), None)
 
 
@@ -109,14 +116,20 @@ def read_graph(path: Path, definitions: Mapping[str, dict]) -> Graph:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError("workflow", "a JSON file of ComfyUI", str(error), "Save the workflow again.") from error
+        raise InputError(
+            "workflow", "a JSON file of ComfyUI", str(error), "Save the workflow again."
+        ) from error
     if isinstance(data, dict) and isinstance(data.get("nodes"), list):
         data = to_prompt(data, definitions, {})
     if not isinstance(data, dict) or not all(_is_node(node) for node in data.values()):
         fix = "Save the workflow in ComfyUI, or use Export (API)."
-        raise InputError("workflow", "a ComfyUI workflow, as saved or in API format", str(path), fix)
+        raise InputError(
+            "workflow", "a ComfyUI workflow, as saved or in API format", str(path), fix
+        )
     return Graph(data, definitions)
 
 
 def _is_node(value: Any) -> bool:
-    return isinstance(value, dict) and "class_type" in value and isinstance(value.get("inputs"), dict)
+    return (
+        isinstance(value, dict) and "class_type" in value and isinstance(value.get("inputs"), dict)
+    )

@@ -12,7 +12,7 @@ from typing import Any
 from realcompo_core.errors import InputError
 
 from .graph import POSITIVE, Graph, Place, read_graph
-from .prompts import Job
+from .jobs import Job
 
 PLANNER = "RealCompoLayoutPlanner"
 OUTPUTS = ("SaveImage", "PreviewImage")
@@ -41,18 +41,25 @@ class Template:
     def filled(self, job: Job) -> dict[str, dict]:
         """What to queue for an image."""
         layouts = dict.fromkeys(self.layouts, job.layout)
-        values = dict.fromkeys(self.prompts, job.prompt) | dict.fromkeys(self.seeds, job.seed) | layouts
+        values = (
+            dict.fromkeys(self.prompts, job.prompt) | dict.fromkeys(self.seeds, job.seed) | layouts
+        )
         return self.graph.with_values(values)
 
     def settings(self) -> dict[str, Any]:
         """What tells this workflow from others, whatever prompt, seed and layout it was saved with."""
         empty = self.graph.with_values(dict.fromkeys([*self.prompts, *self.seeds, *self.layouts]))
         digest = hashlib.sha256(json.dumps(empty, sort_keys=True).encode()).hexdigest()
-        places = {name: [str(place) for place in getattr(self, name)] for name in ("prompts", "seeds", "layouts")}
+        places = {
+            name: [str(place) for place in getattr(self, name)]
+            for name in ("prompts", "seeds", "layouts")
+        }
         return {"workflow": digest, "places": places | {"image": self.image}}
 
 
-def read_template(path: Path, definitions: Mapping[str, dict], names: Names, *, with_layouts: bool) -> Template:
+def read_template(
+    path: Path, definitions: Mapping[str, dict], names: Names, *, with_layouts: bool
+) -> Template:
     """A workflow file, in UI or API format. ``definitions`` is the server's object_info.
 
     Raises :class:`InputError` if a place can't be found, or if several could be meant.
@@ -65,7 +72,12 @@ def read_template(path: Path, definitions: Mapping[str, dict], names: Names, *, 
     layouts = _named(graph, names.layouts) or _layouts(graph)
     if layouts and not with_layouts:
         got = f"none, and a workflow whose {_list(layouts)} takes one"
-        raise InputError("layouts", "a layout for every prompt", got, "Give --layouts FILE, or use a planner node.")
+        raise InputError(
+            "layouts",
+            "a layout for every prompt",
+            got,
+            "Give --layouts FILE, or use a planner node.",
+        )
     if with_layouts and not layouts:
         raise _unclear(graph, "the layout", "--layout-input", layouts)
     return Template(graph, prompts, seeds, layouts, image)
@@ -74,11 +86,16 @@ def read_template(path: Path, definitions: Mapping[str, dict], names: Names, *, 
 def _image(graph: Graph, name: str | None) -> str:
     """The node that the image comes from: what is named, or else what saves, or else what shows."""
     kinds = OUTPUTS if name is None else (name,)
-    by_kind = ([key for key, node in graph.nodes.items() if kind in (key, node["class_type"])] for kind in kinds)
+    by_kind = (
+        [key for key, node in graph.nodes.items() if kind in (key, node["class_type"])]
+        for kind in kinds
+    )
     found = next((keys for keys in by_kind if keys), [])
     if len(found) != 1:
         got = f"nodes {', '.join(found)}" if found else "none"
-        raise InputError("image node", "one node that saves the image", got, "Name its number: --image-node 9.")
+        raise InputError(
+            "image node", "one node that saves the image", got, "Name its number: --image-node 9."
+        )
     return found[0]
 
 
@@ -93,7 +110,10 @@ def _places(graph: Graph, name: str) -> list[Place]:
     if not places or any(graph.source(place) is not None for place in places):
         got = f"{name}, which is {'linked' if places else 'not there'}"
         raise InputError(
-            "workflow", "NODE.INPUT with a value of its own", got, f"The image depends on: {graph.inputs()}."
+            "workflow",
+            "NODE.INPUT with a value of its own",
+            got,
+            f"The image depends on: {graph.inputs()}.",
         )
     return places
 
@@ -121,8 +141,12 @@ def _seeds(graph: Graph) -> tuple[Place, ...]:
 
 def _layouts(graph: Graph) -> tuple[Place, ...]:
     """Where layouts go, if there are any: a layout of the workflow's own would fit no other prompt."""
-    linked = {place.node for place in graph.places("layout", "boxes") if graph.source(place) is not None}
-    found = [place for place in graph.places("layout", of="RealCompoLayout") if place.node not in linked]
+    linked = {
+        place.node for place in graph.places("layout", "boxes") if graph.source(place) is not None
+    }
+    found = [
+        place for place in graph.places("layout", of="RealCompoLayout") if place.node not in linked
+    ]
     if len(found) > 1:
         raise _unclear(graph, "the layout", "--layout-input", found)
     return tuple(found)

@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 from PIL import Image
 
-from demo.server import Client, Refusal, ServerError, connect, serve
+from testkit.server import Client, Refusal, ServerError, connect, serve
 
-from .prompts import Job
+from .jobs import Job
 from .template import Template
 
 ANSWER_SECONDS, PAUSE = 60, 2
@@ -115,7 +115,9 @@ class Worker:
             tempfile.TemporaryDirectory(prefix="compbench-", ignore_cleanup_errors=True)
         )
         models = self.site.models or Path(os.environ["COMFYUI_PATH"]) / "models"
-        return await self.resources.enter_async_context(serve(Path(base), models=models, cpu=self.site.cpu))
+        return await self.resources.enter_async_context(
+            serve(Path(base), models=models, cpu=self.site.cpu)
+        )
 
 
 async def _answers(client: Client) -> bool:
@@ -130,7 +132,9 @@ async def _image(client: Client, template: Template, job: Job) -> bytes:
     outputs = await client.run(template.filled(job))
     images = outputs.get(template.image, {}).get("images", [])
     if len(images) != 1:
-        raise ServerError(f"node {template.image} gave {len(images)} images instead of one: interrupted, or a batch?")
+        raise ServerError(
+            f"node {template.image} gave {len(images)} images instead of one: interrupted, or a batch?"
+        )
     return _whole_png(await client.file(images[0]))
 
 

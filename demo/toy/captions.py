@@ -7,20 +7,39 @@ from dataclasses import dataclass
 from itertools import groupby
 from random import Random
 
-from .scene import COLOURS, SHAPES, Scene, Thing
+from .picture import COLOURS, SHAPES, Scene, Thing
 
 NAMES = {
-    "red": ("red", "crimson"), "yellow": ("yellow", "golden"), "green": ("green", "emerald"),
-    "turquoise": ("turquoise", "turquoise"), "blue": ("blue", "azure"), "purple": ("purple", "violet"),
-    "circle": ("circle", "ball", "disc"), "square": ("square", "box", "block"), "triangle": ("triangle", "pyramid"),
-    "cross": ("cross", "plus"), "ring": ("ring", "hoop"),
-    "grass": ("grass", "lawn"), "sand": ("sand", "beach"), "wood": ("wood", "table"), "stone": ("stone", "concrete"),
-}  # fmt: skip
+    "red": ("red", "crimson"),
+    "yellow": ("yellow", "golden"),
+    "green": ("green", "emerald"),
+    "turquoise": ("turquoise", "turquoise"),
+    "blue": ("blue", "azure"),
+    "purple": ("purple", "violet"),
+    "circle": ("circle", "ball", "disc"),
+    "square": ("square", "box", "block"),
+    "triangle": ("triangle", "pyramid"),
+    "cross": ("cross", "plus"),
+    "ring": ("ring", "hoop"),
+    "grass": ("grass", "lawn"),
+    "sand": ("sand", "beach"),
+    "wood": ("wood", "table"),
+    "stone": ("stone", "concrete"),
+}
 PLURALS = {
-    "circle": "circles", "ball": "balls", "disc": "discs", "square": "squares", "box": "boxes", "block": "blocks",
-    "triangle": "pyramids", "pyramid": "pyramids", "cross": "crosses", "plus": "crosses", "ring": "rings",
+    "circle": "circles",
+    "ball": "balls",
+    "disc": "discs",
+    "square": "squares",
+    "box": "boxes",
+    "block": "blocks",
+    "triangle": "pyramids",
+    "pyramid": "pyramids",
+    "cross": "crosses",
+    "plus": "crosses",
+    "ring": "rings",
     "hoop": "hoops",
-}  # fmt: skip
+}
 NUMBERS = {1: ("a", "one"), 2: ("two",), 3: ("three",), 4: ("four",)}
 OPENINGS = ("", "", "a photo of", "a picture of", "there is")
 RELATIONS = {
@@ -29,7 +48,12 @@ RELATIONS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-PLACES = {"left": "on the left", "right": "on the right", "above": "at the top", "below": "at the bottom"}
+PLACES = {
+    "left": "on the left",
+    "right": "on the right",
+    "above": "at the top",
+    "below": "at the bottom",
+}
 CLEAR = 0.22  # how far apart along an axis two things must be for a relation to be plain to see
 
 
@@ -105,7 +129,12 @@ def joined(phrases: list[list[Word]]) -> list[Word]:
 
 def vocabulary() -> list[str]:
     """Every word that captions are made of, sorted."""
-    texts = [*OPENINGS, *PLACES.values(), *(text for texts in RELATIONS.values() for text in texts), "and , on the an"]
+    texts = [
+        *OPENINGS,
+        *PLACES.values(),
+        *(text for texts in RELATIONS.values() for text in texts),
+        "and , on the an",
+    ]
     words = {word for text in texts for word in text.split()}
     words |= {name for names in NAMES.values() for name in names} | set(PLURALS.values())
     return sorted(words | {name for names in NUMBERS.values() for name in names})
@@ -113,7 +142,9 @@ def vocabulary() -> list[str]:
 
 def _groups(random: Random, scene: Scene) -> list[tuple[int, ...]]:
     order = sorted(range(len(scene.things)), key=lambda index: scene.things[index].kind)
-    groups = [tuple(group) for _, group in groupby(order, key=lambda index: scene.things[index].kind)]
+    groups = [
+        tuple(group) for _, group in groupby(order, key=lambda index: scene.things[index].kind)
+    ]
     random.shuffle(groups)
     return groups
 
@@ -123,7 +154,10 @@ def _body(random: Random, scene: Scene, groups: list[tuple[int, ...]]) -> Iterab
     singles = [group for group in groups if len(group) == 1]
     form = random.random()
     if form < 0.3:
-        phrases = [[*phrase, *_spot_words(scene, group)] for phrase, group in zip(phrases, groups, strict=True)]
+        phrases = [
+            [*phrase, *_spot_words(scene, group)]
+            for phrase, group in zip(phrases, groups, strict=True)
+        ]
     elif form < 0.75 and len(groups) > 1 and len(singles) == len(groups):
         between = relation(scene.things[groups[0][0]], scene.things[groups[1][0]])
         if between:
@@ -146,4 +180,6 @@ def kind_of(phrase: str) -> tuple[str | None, str | None]:
     words = set(phrase.lower().replace(",", " ").split())
     words |= {one for one, many in PLURALS.items() if many in words}
     named = [key for key, names in NAMES.items() if words & set(names)]
-    return next((key for key in named if key in COLOURS), None), next((key for key in named if key in SHAPES), None)
+    return next((key for key in named if key in COLOURS), None), next(
+        (key for key in named if key in SHAPES), None
+    )

@@ -22,18 +22,38 @@ from torch import Tensor, nn
 LATENT_CHANNELS, TEXT_WIDTH, TEXT_LENGTH = 16, 128, 40
 PATCH = 4  # picture pixels in a latent cell; the autoencoder's own pictures are twice as large
 UNET: dict[str, Any] = {
-    "image_size": 16, "in_channels": LATENT_CHANNELS, "model_channels": 64, "num_res_blocks": [1, 1],
-    "channel_mult": (1, 2), "transformer_depth": [1, 1], "transformer_depth_middle": 1, "num_heads": -1,
-    "num_head_channels": 64, "context_dim": TEXT_WIDTH, "use_spatial_transformer": True, "dims": 2, "legacy": False,
-}  # fmt: skip
-DECODER: dict[str, Any] = {"transformer_depth_output": [1, 1, 1, 1], "out_channels": LATENT_CHANNELS}
+    "image_size": 16,
+    "in_channels": LATENT_CHANNELS,
+    "model_channels": 64,
+    "num_res_blocks": [1, 1],
+    "channel_mult": (1, 2),
+    "transformer_depth": [1, 1],
+    "transformer_depth_middle": 1,
+    "num_heads": -1,
+    "num_head_channels": 64,
+    "context_dim": TEXT_WIDTH,
+    "use_spatial_transformer": True,
+    "dims": 2,
+    "legacy": False,
+}
+DECODER: dict[str, Any] = {
+    "transformer_depth_output": [1, 1, 1, 1],
+    "out_channels": LATENT_CHANNELS,
+}
 TEXT: dict[str, Any] = {
-    "num_hidden_layers": 2, "hidden_size": TEXT_WIDTH, "num_attention_heads": 2, "intermediate_size": 2 * TEXT_WIDTH,
-    "hidden_act": "quick_gelu", "max_position_embeddings": TEXT_LENGTH, "eos_token_id": 49407,
-}  # fmt: skip
+    "num_hidden_layers": 2,
+    "hidden_size": TEXT_WIDTH,
+    "num_attention_heads": 2,
+    "intermediate_size": 2 * TEXT_WIDTH,
+    "hidden_act": "quick_gelu",
+    "max_position_embeddings": TEXT_LENGTH,
+    "eos_token_id": 49407,
+}
 UNET_PREFIX, TEXT_PREFIX, VAE_PREFIX = (
-    "model.diffusion_model.", "cond_stage_model.clip_l.transformer.", "first_stage_model.",
-)  # fmt: skip
+    "model.diffusion_model.",
+    "cond_stage_model.clip_l.transformer.",
+    "first_stage_model.",
+)
 
 
 def waves(height: int, width: int) -> Tensor:
@@ -72,9 +92,11 @@ class ToyControlNet(comfy.cldm.cldm.ControlNet):
         place = {"device": config.get("device"), "dtype": config.get("dtype")}
         width = config["model_channels"]
         self.input_hint_block = TimestepEmbedSequential(
-            nn.PixelUnshuffle(8), operations.Conv2d(192, width, 1, **place), nn.SiLU(),
+            nn.PixelUnshuffle(8),
+            operations.Conv2d(192, width, 1, **place),
+            nn.SiLU(),
             operations.Conv2d(width, width, 3, padding=1, **place),
-        )  # fmt: skip
+        )
         tell_places(self)
 
 
@@ -83,7 +105,9 @@ class ToyTextModel(comfy.clip_model.CLIPTextModel):
 
     def __init__(self, config: dict, dtype: Any, device: Any, operations: Any) -> None:
         super().__init__(TEXT, dtype, device, operations)
-        self.set_input_embeddings(words_embedding(operations)(config["words"], TEXT_WIDTH, dtype=dtype, device=device))
+        self.set_input_embeddings(
+            words_embedding(operations)(config["words"], TEXT_WIDTH, dtype=dtype, device=device)
+        )
 
 
 def words_embedding(operations: Any) -> type:
@@ -92,7 +116,9 @@ def words_embedding(operations: Any) -> type:
     class WordsEmbedding(operations.Embedding):
         def __init__(self, words: int, width: int, **place: Any) -> None:
             super().__init__(words, width, **place)
-            self.register_buffer("tokens", torch.zeros(words, dtype=torch.int32, device=place.get("device")))
+            self.register_buffer(
+                "tokens", torch.zeros(words, dtype=torch.int32, device=place.get("device"))
+            )
 
         def forward(self, ids: Tensor, **kwargs: Any) -> Tensor:
             hit = ids[..., None] == self.tokens
@@ -126,7 +152,9 @@ class PatchAutoencoder(nn.Module):
         """
         patches = F.pixel_unshuffle(pictures, PATCH).movedim(1, -1).flatten(0, 2).double()
         mean = patches.mean(0)
-        _, deviation, components = torch.linalg.svd((patches - mean) / len(patches) ** 0.5, full_matrices=False)
+        _, deviation, components = torch.linalg.svd(
+            (patches - mean) / len(patches) ** 0.5, full_matrices=False
+        )
         deviation, components = deviation[:LATENT_CHANNELS], components[:LATENT_CHANNELS]
         scale = deviation**-evenness
         scale = scale / (scale * deviation).square().mean().sqrt()
@@ -145,12 +173,19 @@ def gligen_parts() -> Gligen:
     return Gligen(fusers, PositionNet(TEXT_WIDTH, TEXT_WIDTH), TEXT_WIDTH)
 
 
-FUSER_PLACES = ("input_blocks.1.1", "input_blocks.3.1", "middle_block.1", *(f"output_blocks.{i}.1" for i in range(4)))
+FUSER_PLACES = (
+    "input_blocks.1.1",
+    "input_blocks.3.1",
+    "middle_block.1",
+    *(f"output_blocks.{i}.1" for i in range(4)),
+)
 
 
 def gligen_state(gligen: Gligen) -> dict[str, Tensor]:
     """Weights in the key layout that ComfyUI's loader reads."""
-    out = {f"position_net.{name}": tensor for name, tensor in gligen.position_net.state_dict().items()}
+    out = {
+        f"position_net.{name}": tensor for name, tensor in gligen.position_net.state_dict().items()
+    }
     for place, fuser in zip(FUSER_PLACES, gligen.module_list, strict=True):
         prefix = f"{place}.transformer_blocks.0.fuser."
         out |= {prefix + name: tensor for name, tensor in fuser.state_dict().items()}

@@ -12,14 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .scene import COLOURS, GROUNDS, SHAPES, Scene
+from .picture import COLOURS, GROUNDS, SHAPES, Scene
 
 SIZE = 64
 LOOKS = ("photo", "flat", "neon")
 HUES = {"red": 0.0, "yellow": 0.14, "green": 0.35, "turquoise": 0.5, "blue": 0.62, "purple": 0.8}
 PAINT = torch.tensor([colorsys.hsv_to_rgb(HUES[colour], 0.9, 0.9) for colour in COLOURS])
-GROUND_PAINT = {"grass": (0.44, 0.50, 0.37), "sand": (0.72, 0.67, 0.56), "wood": (0.54, 0.45, 0.37),
-                "stone": (0.50, 0.52, 0.55)}  # fmt: skip
+GROUND_PAINT = {
+    "grass": (0.44, 0.50, 0.37),
+    "sand": (0.72, 0.67, 0.56),
+    "wood": (0.54, 0.45, 0.37),
+    "stone": (0.50, 0.52, 0.55),
+}
 GRAIN = {  # per ground: how rough the noise is, as (rows, columns, strength)
     "grass": ((32, 64, 0.07), (64, 64, 0.06), (8, 8, 0.03)),
     "sand": ((64, 64, 0.045), (6, 12, 0.035), (32, 32, 0.02)),
@@ -84,7 +88,9 @@ def _texture(scenes: Sequence[Scene], generator: Generator) -> Tensor:
         rows = [index for index, scene in enumerate(scenes) if scene.ground == ground]
         for height, width, strength in GRAIN[ground] if rows else ():
             noise = torch.randn(len(rows), 1, height, width, generator=generator)
-            texture[rows] += strength * F.interpolate(noise, (SIZE, SIZE), mode="bilinear", align_corners=False)
+            texture[rows] += strength * F.interpolate(
+                noise, (SIZE, SIZE), mode="bilinear", align_corners=False
+            )
     return texture
 
 
@@ -104,7 +110,10 @@ def _draw(picture: Tensor, scenes: Sequence[Scene], index: int, look: str, light
         picture[rows] += colour * (0.45 * torch.exp(-distance.clamp_min(0) / 0.035))[:, None]
     body = colour * _shade(u, v, distance, look, lit)[:, None]
     if look == "photo":
-        shine = torch.exp(-((u - 0.4 * lit[:, 0, None, None]) ** 2 + (v - 0.4 * lit[:, 1, None, None]) ** 2) / 0.08)
+        shine = torch.exp(
+            -((u - 0.4 * lit[:, 0, None, None]) ** 2 + (v - 0.4 * lit[:, 1, None, None]) ** 2)
+            / 0.08
+        )
         body = body + 0.28 * shine[:, None]
     cover = _cover(distance)[:, None]
     picture[rows] = picture[rows] * (1 - cover) + body * cover
@@ -118,7 +127,9 @@ def _shade(u: Tensor, v: Tensor, distance: Tensor, look: str, light: Tensor) -> 
     return 0.82 + 0.28 * (light[:, 0, None, None] * u + light[:, 1, None, None] * v)
 
 
-def _things(scenes: Sequence[Scene], index: int) -> tuple[list[int], Tensor, Tensor, Tensor, Tensor]:
+def _things(
+    scenes: Sequence[Scene], index: int
+) -> tuple[list[int], Tensor, Tensor, Tensor, Tensor]:
     rows = [row for row, scene in enumerate(scenes) if index < len(scene.things)]
     things = [scenes[row].things[index] for row in rows]
     centre = torch.tensor([(thing.x, thing.y) for thing in things]).reshape(-1, 2)

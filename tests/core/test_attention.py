@@ -4,13 +4,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from realcompo_core.attention import over_tokens, pool, settled, share_inside, token_probabilities
+from realcompo_core.sampling.attention import (
+    over_tokens,
+    pool,
+    settled,
+    share_inside,
+    token_probabilities,
+)
 
 OBJECTS = ((1,), (2, 5), (3, 4, 6))
 TOKENS = [token for tokens in OBJECTS for token in tokens]
 
 
-def queries_and_keys(dtype: torch.dtype = torch.float64, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+def queries_and_keys(
+    dtype: torch.dtype = torch.float64, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 12, 24, generator=generator), torch.randn(2, 7, 24, generator=generator)
     return (q * scale).to(dtype), (k * scale).to(dtype)
@@ -26,7 +34,9 @@ def naive(q: Tensor, k: Tensor, heads: int) -> Tensor:
 @pytest.mark.parametrize("heads", [1, 3, 8])
 def test_probabilities_are_those_of_softmax_attention(heads: int) -> None:
     q, k = queries_and_keys()
-    torch.testing.assert_close(token_probabilities(q, k, heads, TOKENS), naive(q, k, heads), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        token_probabilities(q, k, heads, TOKENS), naive(q, k, heads), rtol=1e-12, atol=1e-15
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -76,7 +86,9 @@ def test_the_share_inside_is_the_inside_sum_over_the_whole() -> None:
 def test_the_share_does_not_depend_on_scale(scale: float) -> None:
     attention = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     regions = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(share_inside(attention * scale, regions), share_inside(attention, regions))
+    torch.testing.assert_close(
+        share_inside(attention * scale, regions), share_inside(attention, regions)
+    )
 
 
 def test_regions_of_another_size_are_resampled() -> None:
@@ -87,7 +99,9 @@ def test_regions_of_another_size_are_resampled() -> None:
 
 
 def test_an_object_without_attention_has_no_share() -> None:
-    shares = share_inside(torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]), torch.ones(1, 2, 2))
+    shares = share_inside(
+        torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]), torch.ones(1, 2, 2)
+    )
     assert shares.isnan().tolist() == [[True], [False]]
 
 
@@ -106,11 +120,17 @@ def test_where_regions_overlap_the_least_settled_object_counts() -> None:
 
 
 def test_of_several_regions_of_one_object_each_asks_for_its_share() -> None:
-    attention = torch.tensor([[[[6.0, 2.0, 0.0, 2.0]]]])  # three regions and a cell outside, of 10 in all
+    attention = torch.tensor(
+        [[[[6.0, 2.0, 0.0, 2.0]]]]
+    )  # three regions and a cell outside, of 10 in all
     parts = torch.eye(4)[:3, None]
-    torch.testing.assert_close(settled(attention, [parts]), torch.tensor([[[[1.0, 0.6, 0.0, 1.0]]]]))
+    torch.testing.assert_close(
+        settled(attention, [parts]), torch.tensor([[[[1.0, 0.6, 0.0, 1.0]]]])
+    )
 
 
 def test_a_region_without_area_asks_for_nothing() -> None:
     parts = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])  # cut off by the conditioning's area
-    torch.testing.assert_close(settled(torch.tensor([[[[1.0, 3.0]]]]), [parts]), torch.tensor([[[[0.25, 1.0]]]]))
+    torch.testing.assert_close(
+        settled(torch.tensor([[[[1.0, 3.0]]]]), [parts]), torch.tensor([[[[0.25, 1.0]]]])
+    )

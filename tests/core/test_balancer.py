@@ -7,22 +7,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from realcompo_core.balancer import (
-    RULES,
+from realcompo_core.errors import InputError
+from realcompo_core.sampling.balancer import (
     Balancer,
-    BalancerSettings,
-    Mode,
-    Recipe,
-    Start,
     balance_gradient,
     blend,
     next_latent,
     normalise,
-    parse_weights,
     smooth,
     start_balance,
 )
-from realcompo_core.errors import InputError
+from realcompo_core.sampling.settings import (
+    RULES,
+    BalancerSettings,
+    Mode,
+    Recipe,
+    Start,
+    parse_weights,
+)
 
 SIZE = (6, 10)
 SIGMA, SIGMA_NEXT = torch.tensor(3.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
@@ -55,7 +57,9 @@ def pull(latent: Tensor, text: Tensor, spatial: Tensor, balance: Tensor, target:
     return gradient_at(latent, gradient, text, spatial, balance)
 
 
-def gradient_at(latent: Tensor, gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
+def gradient_at(
+    latent: Tensor, gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor
+) -> Tensor:
     ahead = [next_latent(latent, denoised, SIGMA, SIGMA_NEXT) for denoised in (text, spatial)]
     return balance_gradient(gradient, *ahead, balance)
 
@@ -85,7 +89,9 @@ def test_blending_denoised_is_blending_noise() -> None:
     latent, text, spatial, weight = normal(0), normal(1), normal(2), normal(3, channels=1).sigmoid()
     eps = weight * (latent - text) / SIGMA + (1 - weight) * (latent - spatial) / SIGMA
     expected = latent + (SIGMA_NEXT - SIGMA) * eps
-    torch.testing.assert_close(next_latent(latent, blend(text, spatial, weight), SIGMA, SIGMA_NEXT), expected)
+    torch.testing.assert_close(
+        next_latent(latent, blend(text, spatial, weight), SIGMA, SIGMA_NEXT), expected
+    )
 
 
 def test_a_step_to_sigma_zero_lands_on_the_prediction() -> None:
@@ -141,7 +147,9 @@ def test_swapping_the_branches_mirrors_the_weights(recipe: Recipe) -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, 0.0])
 @pytest.mark.parametrize("changes", [{}, {"prior": 10.0}, {"limit": 0.5}])
 @pytest.mark.parametrize("recipe", Recipe)
-def test_a_sample_without_a_gradient_stays_while_others_move(recipe: Recipe, changes: dict, bad: float) -> None:
+def test_a_sample_without_a_gradient_stays_while_others_move(
+    recipe: Recipe, changes: dict, bad: float
+) -> None:
     balancer = balancer_of(recipe, **changes)
     gradient = normal(0, channels=1)
     gradient[1] = bad if bad == 0 else torch.where(gradient[1] > 0, gradient[1], bad)
@@ -155,12 +163,17 @@ def test_a_sample_without_a_gradient_stays_while_others_move(recipe: Recipe, cha
 
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.BALANCED])
 def test_each_sample_has_its_own_balance(recipe: Recipe) -> None:
-    both, gradient = balancer_of(recipe), normal(0, channels=1) * torch.tensor([1.0, 1e3])[:, None, None, None]
+    both, gradient = (
+        balancer_of(recipe),
+        normal(0, channels=1) * torch.tensor([1.0, 1e3])[:, None, None, None],
+    )
     both.update(gradient, 1, (3, 5))
     for sample in range(2):
         alone = balancer_of(recipe, batch=1)
         alone.update(gradient[sample : sample + 1], 1, (3, 5))
-        torch.testing.assert_close(both.balance[sample : sample + 1], alone.balance, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            both.balance[sample : sample + 1], alone.balance, rtol=0, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.5, 4.0])
@@ -176,7 +189,9 @@ def test_the_balance_stays_within_its_limit(limit: float) -> None:
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.OFFICIAL])
 def test_the_raw_rule_steps_twice_the_decaying_official_step(recipe: Recipe) -> None:
     steps = 7
-    balancer = Balancer(BalancerSettings(recipe=recipe, step_scale=0.5), REGION, 1, seed=0, steps=steps)
+    balancer = Balancer(
+        BalancerSettings(recipe=recipe, step_scale=0.5), REGION, 1, seed=0, steps=steps
+    )
     for step, factor in enumerate(torch.linspace(1, 0.5, steps, dtype=torch.float64).sqrt()):
         before = balancer.balance
         balancer.update(torch.full_like(before, 1e-6), step, (3, 5))
@@ -197,7 +212,10 @@ def test_the_normalised_rule_steps_by_logits() -> None:
 
 
 def test_the_normalised_rule_moves_whole_attention_cells() -> None:
-    balancer, gradient = balancer_of(Recipe.BALANCED, prior=0, lean=0), torch.zeros(2, 1, *SIZE, dtype=torch.float64)
+    balancer, gradient = (
+        balancer_of(Recipe.BALANCED, prior=0, lean=0),
+        torch.zeros(2, 1, *SIZE, dtype=torch.float64),
+    )
     gradient[..., 0, 0] = 1
     balancer.update(gradient, 0, cells=(1, 1))
     torch.testing.assert_close(balancer.balance, torch.full_like(gradient, -0.5))
@@ -259,14 +277,19 @@ def test_the_random_start_depends_on_its_seed_alone() -> None:
 
 
 def test_the_random_start_is_the_difference_of_two_normal_maps() -> None:
-    balance = start_balance(BalancerSettings(recipe=Recipe.OFFICIAL), torch.zeros(1, 128, 128), 4, seed=0)
+    balance = start_balance(
+        BalancerSettings(recipe=Recipe.OFFICIAL), torch.zeros(1, 128, 128), 4, seed=0
+    )
     assert float(balance.mean()) == pytest.approx(0, abs=0.05)
     assert float(balance.std()) == pytest.approx(2**0.5, rel=0.03)
 
 
 def test_the_random_start_of_a_batch_is_that_of_its_samples_alone() -> None:
     settings = BalancerSettings(recipe=Recipe.OFFICIAL)
-    together, alone = start_balance(settings, REGION, 4, seed=3), start_balance(settings, REGION, 1, seed=3)
+    together, alone = (
+        start_balance(settings, REGION, 4, seed=3),
+        start_balance(settings, REGION, 1, seed=3),
+    )
     assert all(torch.equal(sample, alone[0]) for sample in together)
 
 
@@ -274,7 +297,9 @@ def test_the_random_start_of_a_batch_is_that_of_its_samples_alone() -> None:
 @pytest.mark.parametrize("recipe", Recipe)
 def test_a_fixed_balance_is_its_weight_everywhere(recipe: Recipe, weight: float) -> None:
     balancer = balancer_of(recipe, mode=Mode.FIXED, text_weight=weight)
-    torch.testing.assert_close(balancer.weight, torch.full((2, 1, *SIZE), weight, dtype=torch.float64))
+    torch.testing.assert_close(
+        balancer.weight, torch.full((2, 1, *SIZE), weight, dtype=torch.float64)
+    )
     assert weight not in (0, 1) or balancer.weight.eq(weight).all()
 
 
@@ -289,7 +314,9 @@ def test_release_hands_settled_pixels_to_the_text_branch_over_a_run() -> None:
     settled = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
     settled[..., :2] = 1
     for every in (1, 2):
-        balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3, every=every)
+        balancer = balancer_of(
+            Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3, every=every
+        )
         for step in range(0, 6, every):
             balancer.update(torch.zeros_like(settled), step, SIZE, settled)
         torch.testing.assert_close(balancer.balance, 3 * settled)
@@ -305,16 +332,23 @@ def test_release_keeps_its_pace_when_a_run_comes_to_balance_less_often() -> None
 
 
 def test_a_gradient_of_few_pixels_makes_no_larger_steps_there() -> None:
-    gradient = torch.randn(1, 1, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradient = torch.randn(
+        1, 1, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     half = torch.zeros_like(gradient)
     half[..., : SIZE[1] // 2] = gradient[..., : SIZE[1] // 2]
     moves = []
-    for of, sampled in ((half, torch.tensor(0.5, dtype=torch.float64).view(1, 1, 1, 1)), (half, 1.0)):
+    for of, sampled in (
+        (half, torch.tensor(0.5, dtype=torch.float64).view(1, 1, 1, 1)),
+        (half, 1.0),
+    ):
         balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=0)
         balancer.update(of, 0, SIZE, sampled=sampled)
         moves.append(balancer.balance)
     open_rms = moves[0][..., : SIZE[1] // 2].square().mean().sqrt()
-    torch.testing.assert_close(open_rms, torch.tensor(0.5, dtype=torch.float64))  # the recipe's step
+    torch.testing.assert_close(
+        open_rms, torch.tensor(0.5, dtype=torch.float64)
+    )  # the recipe's step
     torch.testing.assert_close(moves[1], moves[0] * 2**0.5)
 
 
@@ -328,7 +362,9 @@ def test_the_papers_recipes_release_nothing(recipe: Recipe) -> None:
 
 
 def test_lean_moves_the_start_everywhere_within_the_limit() -> None:
-    even, leaning = (balancer_of(Recipe.BALANCED, prior=1.5, limit=2, lean=lean).balance for lean in (0, 1))
+    even, leaning = (
+        balancer_of(Recipe.BALANCED, prior=1.5, limit=2, lean=lean).balance for lean in (0, 1)
+    )
     torch.testing.assert_close(leaning, (even + 1).clamp(-2, 2))
 
 
@@ -337,7 +373,11 @@ def test_lean_moves_the_start_everywhere_within_the_limit() -> None:
 
 def test_the_recipes_are_what_they_say() -> None:
     starts = {recipe: BalancerSettings(recipe=recipe).rules.start for recipe in Recipe}
-    assert starts == {Recipe.BALANCED: Start.PRIOR, Recipe.PAPER: Start.EQUAL, Recipe.OFFICIAL: Start.RANDOM}
+    assert starts == {
+        Recipe.BALANCED: Start.PRIOR,
+        Recipe.PAPER: Start.EQUAL,
+        Recipe.OFFICIAL: Start.RANDOM,
+    }
     assert [recipe for recipe in Recipe if RULES[recipe].update_in_warmup] == [Recipe.OFFICIAL]
     assert [recipe for recipe in Recipe if not RULES[recipe].text_gradient] == [Recipe.OFFICIAL]
 
@@ -357,7 +397,8 @@ def test_both_ends_of_a_range_belong_to_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected"), [(Mode.DYNAMIC, 20), (Mode.FIXED, 20), (Mode.TEXT_ONLY, 0), (Mode.SPATIAL_ONLY, 0)]
+    ("mode", "expected"),
+    [(Mode.DYNAMIC, 20), (Mode.FIXED, 20), (Mode.TEXT_ONLY, 0), (Mode.SPATIAL_ONLY, 0)],
 )
 def test_only_blending_modes_warm_up(mode: Mode, expected: int) -> None:
     assert BalancerSettings(mode=mode, warmup=0.4).warmup_steps(50) == expected
@@ -366,7 +407,9 @@ def test_only_blending_modes_warm_up(mode: Mode, expected: int) -> None:
 # Weights of objects
 
 
-@pytest.mark.parametrize(("text", "weights"), [("", ()), ("2, 1, 0.5", (2, 1, 0.5)), (" 3 0 ", (3, 0))])
+@pytest.mark.parametrize(
+    ("text", "weights"), [("", ()), ("2, 1, 0.5", (2, 1, 0.5)), (" 3 0 ", (3, 0))]
+)
 def test_object_weights_are_read(text: str, weights: tuple[float, ...]) -> None:
     assert parse_weights(text) == weights
 

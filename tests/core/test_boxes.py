@@ -9,15 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realcompo_core.boxes import Order, Unit, entities, read, to_bounding_boxes
 from realcompo_core.errors import InputError
-from realcompo_core.layout import Box, Entity, Layout
-from realcompo_core.regions import Canvas, Region
+from realcompo_core.layout.boxes import Order, Unit, entities, read, to_bounding_boxes
+from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.layout.regions import Canvas, Region
 
 # As Impact Pack declares it.
 SEG = namedtuple(
     "SEG",
-    ["cropped_image", "cropped_mask", "confidence", "crop_region", "bbox", "label", "control_net_wrapper"],
+    [
+        "cropped_image",
+        "cropped_mask",
+        "confidence",
+        "crop_region",
+        "bbox",
+        "label",
+        "control_net_wrapper",
+    ],
     defaults=[None],
 )
 CANVAS = Canvas(200, 100)
@@ -25,7 +33,12 @@ QUARTER = Box(0.25, 0.5, 0.75, 1.0)  # x 50, y 50, width 100, height 50
 BOX = {"x": 50, "y": 50, "width": 100, "height": 50}
 
 GARBAGE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.integers(10**20, 10**400) | st.floats() | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**20, 10**400)
+    | st.floats()
+    | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=5)
         | st.tuples(inner, inner)
@@ -103,7 +116,9 @@ def test_a_description_or_a_label_is_the_phrase(extra: dict, phrase: str) -> Non
         lambda box: [torch.tensor(box, dtype=torch.float64)],
     ],
 )
-def test_plain_boxes_in_every_order_unit_and_wrapping(numbers: tuple, order: Order, unit: Unit, wrap: Any) -> None:
+def test_plain_boxes_in_every_order_unit_and_wrapping(
+    numbers: tuple, order: Order, unit: Unit, wrap: Any
+) -> None:
     assert found(wrap(numbers), order, unit) == [Region(QUARTER)]
 
 
@@ -176,7 +191,9 @@ def test_a_segment_without_a_mask_is_its_box() -> None:
     assert found(segs(cropped_mask=None)) == [Region(QUARTER, "a face")]
 
 
-@pytest.mark.parametrize("changes", [{"crop_region": [0, 0, 5, 5]}, {"crop_region": [140, 40, 260, 100]}])
+@pytest.mark.parametrize(
+    "changes", [{"crop_region": [0, 0, 5, 5]}, {"crop_region": [140, 40, 260, 100]}]
+)
 def test_a_mask_that_is_not_its_crop_is_an_error(changes: dict) -> None:
     with pytest.raises(InputError, match="segment 1, mask"):
         found(segs(**changes))
@@ -206,7 +223,9 @@ def test_what_goes_out_comes_back(corners: list[tuple[int, int, int, int]]) -> N
 
 
 @given(st.floats(0, 0.9997), st.floats(2e-4, 1), st.integers(1, 64))
-def test_boxes_out_are_whole_pixels_inside_of_the_picture(left: float, width: float, side: int) -> None:
+def test_boxes_out_are_whole_pixels_inside_of_the_picture(
+    left: float, width: float, side: int
+) -> None:
     layout = Layout((Entity("a cat", Box(left, 0, min(left + width, 1), 1)),))
     ((box,),) = to_bounding_boxes(layout, Canvas(side, side))
     assert all(type(box[key]) is int for key in BOX)

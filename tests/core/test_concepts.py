@@ -4,10 +4,20 @@ from random import Random
 
 import pytest
 
-from realcompo_core.concepts import TEMPLATES, ConceptList, Example, OnePrompt, bare, fields, filled, lines, listed
 from realcompo_core.errors import InputError
-from realcompo_core.grounding import Grounding
-from realcompo_core.prompts import pieces
+from realcompo_core.training.concepts import (
+    TEMPLATES,
+    ConceptList,
+    Example,
+    OnePrompt,
+    bare,
+    fields,
+    filled,
+    lines,
+    listed,
+)
+from realcompo_core.words.grounding import Grounding
+from realcompo_core.words.plain_text import pieces
 
 CONCEPTS = ("polar bear", "bear", "apple", "bed and breakfast", "hot air balloon", "unicorn")
 COLOURS = ("red", "orange", "blue")
@@ -16,8 +26,10 @@ COLOURED = "a photo of a {x} {a} and a {y} {b}"
 
 def test_entries_stand_on_lines_or_between_commas() -> None:
     assert listed("polar  bear, cat\n\n# none\ncat # twice\n hot air balloon,") == (
-        "polar bear", "cat", "hot air balloon",
-    )  # fmt: skip
+        "polar bear",
+        "cat",
+        "hot air balloon",
+    )
 
 
 def test_lines_keep_what_stands_twice() -> None:
@@ -43,16 +55,26 @@ def test_attributes_belong_to_the_phrase_that_they_stand_before() -> None:
 
 @pytest.mark.parametrize(
     ("concept", "text"),
-    [("apple", "an apple"), ("unicorn", "a unicorn"), ("umbrella", "an umbrella"), ("one-man band", "a one-man band"),
-     ("orange", "an orange"), ("the cat", "a cat"), ("an egg", "an egg"), ("idea", "an idea")],
-)  # fmt: skip
+    [
+        ("apple", "an apple"),
+        ("unicorn", "a unicorn"),
+        ("umbrella", "an umbrella"),
+        ("one-man band", "a one-man band"),
+        ("orange", "an orange"),
+        ("the cat", "a cat"),
+        ("an egg", "an egg"),
+        ("idea", "an idea"),
+    ],
+)
 def test_articles_fit(concept: str, text: str) -> None:
     assert filled("A photo of a {a}", [concept], ()).prompt == f"A photo of {text}"
 
 
 def test_the_same_random_draws_the_same_and_another_draws_others() -> None:
     drawn = ConceptList(CONCEPTS)
-    assert [drawn.example(Random(n)) for n in range(9)] == [drawn.example(Random(n)) for n in range(9)]
+    assert [drawn.example(Random(n)) for n in range(9)] == [
+        drawn.example(Random(n)) for n in range(9)
+    ]
     assert len({drawn.example(Random(n)) for n in range(30)}) > 10
 
 
@@ -84,7 +106,9 @@ def test_a_bare_phrase_is_never_empty() -> None:
         (("cat", "dog"), (), (), "templates: expected a template, got none"),
     ],
 )
-def test_lists_that_make_no_prompts(concepts: tuple, attributes: tuple, templates: tuple, part: str) -> None:
+def test_lists_that_make_no_prompts(
+    concepts: tuple, attributes: tuple, templates: tuple, part: str
+) -> None:
     with pytest.raises(InputError) as caught:
         ConceptList(concepts, attributes, templates)
     assert part in str(caught.value)

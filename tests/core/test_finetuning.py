@@ -4,12 +4,19 @@ import pytest
 import torch
 
 from realcompo_core.errors import InputError
-from realcompo_core.finetuning import FinetuningSettings, History
+from realcompo_core.training.finetuning import FinetuningSettings, History
 
 
 def test_the_defaults_are_the_papers_for_one_prompt() -> None:
     s = FinetuningSettings()
-    assert (s.steps, s.batch, s.learning_rate, s.separate, s.enhance, s.norm) == (200, 4, 8e-6, 1.0, 0.5, False)
+    assert (s.steps, s.batch, s.learning_rate, s.separate, s.enhance, s.norm) == (
+        200,
+        4,
+        8e-6,
+        1.0,
+        0.5,
+        False,
+    )
 
 
 def test_the_total_weighs_the_terms_that_are_there() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from realcompo_core.errors import InputError
-from realcompo_core.grounding import Grounding
-from realcompo_core.layout import Box, Entity, Layout
-from realcompo_core.tokens import Piece
+from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.words.grounding import Grounding
+from realcompo_core.words.tokens import Piece
 
 LEFT, RIGHT, TOP = Box(0, 0, 0.25, 1), Box(0.75, 0, 1, 1), Box(0, 0, 1, 0.5)
 
@@ -44,7 +44,9 @@ def test_tokens_that_only_overlap_are_not_shared() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (5, 13), (1, 1)])
 def test_regions_are_those_of_the_layout_at_that_size(size: tuple[int, int]) -> None:
     layout = Layout((Entity("cat", LEFT), Entity("dog", TOP)))
-    assert torch.equal(Grounding(layout, ((1,), (2,))).objects(*size).regions, layout.rasterise(*size))
+    assert torch.equal(
+        Grounding(layout, ((1,), (2,))).objects(*size).regions, layout.rasterise(*size)
+    )
 
 
 def test_a_missing_phrase_is_an_input_error() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from realcompo_core.errors import InputError
-from realcompo_core.guidance import GuidanceSettings, Nudge, against, descend
+from realcompo_core.sampling.latent_guidance import GuidanceSettings, descend
+from realcompo_core.sampling.nudge import Nudge, against
 
 
 def test_the_papers_steps() -> None:
@@ -53,9 +54,17 @@ def test_what_is_masked_has_no_direction_and_the_rest_is_as_strong_as_ever() -> 
 
 @pytest.mark.parametrize(
     ("read", "now", "every", "size"),
-    [(10.0, 8.0, 1, 2.0), (10.0, 9.0, 1, 1.0), (10.0, 9.0, 2, 2.0), (10.0, 2.0, 1, 0.5), (10.0, 9.0, 100, 2.25),
-     (4518.0, 106.0, 1, 26.5), (1.0, 0.0, 1, 0.0), (1.0, 2.0, 1, 0.0)],
-)  # fmt: skip
+    [
+        (10.0, 8.0, 1, 2.0),
+        (10.0, 9.0, 1, 1.0),
+        (10.0, 9.0, 2, 2.0),
+        (10.0, 2.0, 1, 0.5),
+        (10.0, 9.0, 100, 2.25),
+        (4518.0, 106.0, 1, 26.5),
+        (1.0, 0.0, 1, 0.0),
+        (1.0, 2.0, 1, 0.0),
+    ],
+)
 def test_a_nudge_goes_with_the_samplers_steps_and_never_far_beside_the_noise(
     read: float, now: float, every: int, size: float
 ) -> None:
@@ -65,7 +74,9 @@ def test_a_nudge_goes_with_the_samplers_steps_and_never_far_beside_the_noise(
         assert rms(nudge.at(torch.tensor([now]), guidance)) == pytest.approx([guidance * size])
 
 
-@pytest.mark.parametrize("settings", [{"scale": -1.0}, {"threshold": 2.0}, {"iterations": 0}, {"end": float("nan")}])
+@pytest.mark.parametrize(
+    "settings", [{"scale": -1.0}, {"threshold": 2.0}, {"iterations": 0}, {"end": float("nan")}]
+)
 def test_settings_out_of_range(settings: dict) -> None:
     with pytest.raises(InputError) as caught:
         GuidanceSettings(**settings)

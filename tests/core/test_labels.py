@@ -3,17 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realcompo_core.labels import Rect, overlap, place
+from realcompo_core.drawing.labels import Rect, overlap, place
 
-RECTS = st.tuples(st.integers(0, 400), st.integers(0, 400), st.integers(20, 100), st.integers(20, 100)).map(
-    lambda r: (r[0], r[1], r[0] + r[2], r[1] + r[3])
-)
+RECTS = st.tuples(
+    st.integers(0, 400), st.integers(0, 400), st.integers(20, 100), st.integers(20, 100)
+).map(lambda r: (r[0], r[1], r[0] + r[2], r[1] + r[3]))
 
 
 @given(st.lists(RECTS, min_size=12, max_size=12))
 def test_twelve_labels_of_a_usual_size_never_overlap(regions: list[Rect]) -> None:
     placed = place(regions, [(16, 90)] * 12, (512, 512))
-    assert all(top >= 0 and left >= 0 and bottom <= 512 and right <= 512 for top, left, bottom, right in placed)
+    assert all(
+        top >= 0 and left >= 0 and bottom <= 512 and right <= 512
+        for top, left, bottom, right in placed
+    )
     assert sum(overlap(one, other) for i, one in enumerate(placed) for other in placed[:i]) == 0
 
 

@@ -11,24 +11,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout import (
-    MAXIMUM_ENTITIES,
+from realcompo_core.layout.model import MAXIMUM_ENTITIES, Box, Entity, Layout, resample
+from realcompo_core.layout.text import (
     MAXIMUM_JSON,
-    Box,
-    Entity,
-    Layout,
     parse,
     parse_entities,
     parse_json,
     parse_lines,
-    resample,
     to_json,
 )
 
 SIDES = st.integers(1, 128)
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)  # lone surrogates too
 GARBAGE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.integers(10**20, 10**400) | st.floats() | ANY_TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**20, 10**400)
+    | st.floats()
+    | ANY_TEXT,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(ANY_TEXT, inner, max_size=4),
     max_leaves=8,
 )
@@ -64,11 +65,15 @@ def test_a_box_keeps_its_area_at_any_size(box: Box, height: int, width: int) -> 
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 2**32))
-def test_a_mask_keeps_its_mean_at_any_size(rows: int, columns: int, height: int, width: int, seed: int) -> None:
+def test_a_mask_keeps_its_mean_at_any_size(
+    rows: int, columns: int, height: int, width: int, seed: int
+) -> None:
     mask = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)).clamp(min=1e-3)
     region = Entity("a cat", Box(0, 0, 1, 1), mask).region(height, width)
     assert float(region.mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
-    assert float(resample(mask, height, width).mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
+    assert float(resample(mask, height, width).mean()) == pytest.approx(
+        float(mask.mean()), rel=1e-4
+    )
     assert region.min() >= 0 and 0 < region.max() <= 1
 
 
@@ -86,7 +91,9 @@ def test_a_text_may_have_no_objects_but_a_layout_may_not(text: str) -> None:
 
 
 @given(SIDES, SIDES, SIDES, SIDES)
-def test_a_single_mask_pixel_never_vanishes(rows: int, columns: int, height: int, width: int) -> None:
+def test_a_single_mask_pixel_never_vanishes(
+    rows: int, columns: int, height: int, width: int
+) -> None:
     mask = torch.zeros(rows, columns)
     mask[rows // 2, columns // 2] = 1
     region = Entity("a cat", Box(0, 0, 1, 1), mask).region(height, width)
@@ -140,28 +147,50 @@ def test_version_and_tokens_may_be_left_out() -> None:
 
 
 def test_as_many_objects_as_the_maximum_are_read() -> None:
-    assert len(parse(json.dumps({"objects": one_object()["objects"] * MAXIMUM_ENTITIES})).entities) == MAXIMUM_ENTITIES
+    assert (
+        len(parse(json.dumps({"objects": one_object()["objects"] * MAXIMUM_ENTITIES})).entities)
+        == MAXIMUM_ENTITIES
+    )
 
 
 # Bad layouts
 
-OUTSIDE = st.floats(max_value=-1e-9) | st.floats(min_value=1.0000001) | st.sampled_from([math.nan, math.inf, 10**400])
-NOT_A_NUMBER = st.none() | st.booleans() | ANY_TEXT | st.lists(st.floats(0, 1), max_size=2) | st.integers(2**53)
+OUTSIDE = (
+    st.floats(max_value=-1e-9)
+    | st.floats(min_value=1.0000001)
+    | st.sampled_from([math.nan, math.inf, 10**400])
+)
+NOT_A_NUMBER = (
+    st.none()
+    | st.booleans()
+    | ANY_TEXT
+    | st.lists(st.floats(0, 1), max_size=2)
+    | st.integers(2**53)
+)
 CORNERS = st.lists(st.floats(0, 1), min_size=4, max_size=4)
 BAD_BOXES = (
-    st.builds(lambda box, at, bad: [*box[:at], bad, *box[at + 1 :]], CORNERS, st.integers(0, 3), OUTSIDE | NOT_A_NUMBER)
+    st.builds(
+        lambda box, at, bad: [*box[:at], bad, *box[at + 1 :]],
+        CORNERS,
+        st.integers(0, 3),
+        OUTSIDE | NOT_A_NUMBER,
+    )
     | CORNERS.map(lambda box: [max(box[0], box[2]), box[1], min(box[0], box[2]), box[3]])
     | CORNERS.map(lambda box: [box[0], box[3], box[2], box[3]])
     | st.lists(st.floats(0, 1), max_size=8).filter(lambda box: len(box) != 4)
     | GARBAGE.filter(lambda box: not isinstance(box, list))
 )
-BAD_PHRASES = st.sampled_from(["", " ", "\n\t", "\u3000"]) | GARBAGE.filter(lambda value: not isinstance(value, str))
-BAD_TOKENS = st.lists(st.integers(max_value=0) | st.floats() | st.booleans() | st.none() | ANY_TEXT, max_size=4) | (
-    GARBAGE.filter(lambda value: value is not None and not isinstance(value, list))
+BAD_PHRASES = st.sampled_from(["", " ", "\n\t", "\u3000"]) | GARBAGE.filter(
+    lambda value: not isinstance(value, str)
 )
+BAD_TOKENS = st.lists(
+    st.integers(max_value=0) | st.floats() | st.booleans() | st.none() | ANY_TEXT, max_size=4
+) | (GARBAGE.filter(lambda value: value is not None and not isinstance(value, list)))
 BAD_VERSIONS = GARBAGE.filter(lambda value: isinstance(value, bool) or value != 1)
 BAD_OBJECTS = (
-    st.just([]) | st.lists(GARBAGE, min_size=1, max_size=4) | GARBAGE.filter(lambda v: not isinstance(v, list))
+    st.just([])
+    | st.lists(GARBAGE, min_size=1, max_size=4)
+    | GARBAGE.filter(lambda v: not isinstance(v, list))
 )
 BAD_TEXTS = st.one_of(
     st.fixed_dictionaries({"box": BAD_BOXES}).map(lambda bad: json.dumps(one_object(**bad))),
@@ -169,14 +198,19 @@ BAD_TEXTS = st.one_of(
     st.fixed_dictionaries({"tokens": BAD_TOKENS}).map(lambda bad: json.dumps(one_object(**bad))),
     BAD_VERSIONS.map(lambda bad: json.dumps(one_object() | {"version": bad})),
     BAD_OBJECTS.map(lambda bad: json.dumps(one_object() | {"objects": bad})),
-    LAYOUTS.map(to_json).flatmap(lambda text: st.integers(0, len(text) - 1).map(lambda end: text[:end])),
+    LAYOUTS.map(to_json).flatmap(
+        lambda text: st.integers(0, len(text) - 1).map(lambda end: text[:end])
+    ),
 )
 MUTATED_TEXTS = st.builds(
     lambda text, at, drop, junk: text[: at % len(text)] + junk + text[at % len(text) + drop :],
     LAYOUTS.map(to_json),
     st.integers(0, 1000),
     st.integers(0, 20),
-    ANY_TEXT | st.sampled_from(["NaN", "-Infinity", "1e999", "9" * 5000, "[" * 2000, '{"a":' * 2000, "\\ud800", "\0"]),
+    ANY_TEXT
+    | st.sampled_from(
+        ["NaN", "-Infinity", "1e999", "9" * 5000, "[" * 2000, '{"a":' * 2000, "\\ud800", "\0"]
+    ),
 )
 
 
@@ -214,7 +248,12 @@ def test_a_hundred_thousand_brackets_are_an_input_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [json.dumps(one_object()) + " " * MAXIMUM_JSON, "x" * (2 * MAXIMUM_JSON), "a: 0 0 1 " + "9" * MAXIMUM_JSON]
+    "text",
+    [
+        json.dumps(one_object()) + " " * MAXIMUM_JSON,
+        "x" * (2 * MAXIMUM_JSON),
+        "a: 0 0 1 " + "9" * MAXIMUM_JSON,
+    ],
 )
 def test_huge_text_is_an_input_error_with_a_short_message(text: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -227,23 +266,83 @@ BROKEN = [
     ("[]", "layout", 'a list "objects"', "[]", 'Add "objects"'),
     ({"objects": "cat"}, "layout", 'a list "objects"', "{'objects': 'cat'}", 'Add "objects"'),
     ({"objects": []}, "layout", "1 to 256 objects", "0", "Add an object"),
-    ({"objects": one_object()["objects"] * 257}, "layout", "1 to 256 objects", "257", "Add an object"),
+    (
+        {"objects": one_object()["objects"] * 257},
+        "layout",
+        "1 to 256 objects",
+        "257",
+        "Add an object",
+    ),
     (one_object() | {"version": 2}, "layout", "version 1", "2", "Update"),
     (one_object() | {"version": True}, "layout", "version 1", "True", "Update"),
-    (one_object(box=[0, 0, 1, 10**400]), "object 1, box", "four numbers", "[0, 0, 1, 1000", "Give all four"),
+    (
+        one_object(box=[0, 0, 1, 10**400]),
+        "object 1, box",
+        "four numbers",
+        "[0, 0, 1, 1000",
+        "Give all four",
+    ),
     ({"objects": [7]}, "object 1", 'a text "phrase"', "7", 'Add "phrase"'),
-    (one_object(phrase=" "), "object 1, phrase", "the object's words", "nothing", "Name the object"),
+    (
+        one_object(phrase=" "),
+        "object 1, phrase",
+        "the object's words",
+        "nothing",
+        "Name the object",
+    ),
     (one_object(box=[0, 0, 1]), "object 1, box", "four numbers", "[0, 0, 1]", "Give all four"),
-    (one_object(box=[0, 0, 1, "1"]), "object 1, box", "four numbers", "[0, 0, 1, '1']", "Give all four"),
-    (one_object(box=[0, 0, 512, 512]), "object 1, box", "between 0 and 1", "512.0", "divide pixels"),
-    (one_object(box=[0, 0, math.nan, 1]), "object 1, box", "between 0 and 1", "nan", "divide pixels"),
-    (one_object(box=[0.5, 0, 0.1, 1]), "object 1, box", "[left, top, right, bottom]", "[0.5, 0.0, 0.1", "Swap"),
-    (one_object(box=[0.5, 0, 0.5, 1]), "object 1, box", "a box with an area", "[0.5, 0.0, 0.5", "Make the box wider"),
+    (
+        one_object(box=[0, 0, 1, "1"]),
+        "object 1, box",
+        "four numbers",
+        "[0, 0, 1, '1']",
+        "Give all four",
+    ),
+    (
+        one_object(box=[0, 0, 512, 512]),
+        "object 1, box",
+        "between 0 and 1",
+        "512.0",
+        "divide pixels",
+    ),
+    (
+        one_object(box=[0, 0, math.nan, 1]),
+        "object 1, box",
+        "between 0 and 1",
+        "nan",
+        "divide pixels",
+    ),
+    (
+        one_object(box=[0.5, 0, 0.1, 1]),
+        "object 1, box",
+        "[left, top, right, bottom]",
+        "[0.5, 0.0, 0.1",
+        "Swap",
+    ),
+    (
+        one_object(box=[0.5, 0, 0.5, 1]),
+        "object 1, box",
+        "a box with an area",
+        "[0.5, 0.0, 0.5",
+        "Make the box wider",
+    ),
     (one_object(tokens=[]), "object 1, tokens", "token positions from 1", "[]", "Leave it out"),
     (one_object(tokens=[0]), "object 1, tokens", "token positions from 1", "[0]", "Leave it out"),
-    (one_object(tokens=[True]), "object 1, tokens", "token positions from 1", "[True]", "Leave it out"),
+    (
+        one_object(tokens=[True]),
+        "object 1, tokens",
+        "token positions from 1",
+        "[True]",
+        "Leave it out",
+    ),
     ("a cat: 0 0 1", "line 1", "`phrase: left top right bottom`", "'a cat: 0 0 1'", "Example:"),
-    ("\na cat: 0 0 1 x", "line 2", "`phrase: left top right bottom`", "'a cat: 0 0 1 x'", "Example:"),
+    (
+        "\na cat: 0 0 1 x",
+        "line 2",
+        "`phrase: left top right bottom`",
+        "'a cat: 0 0 1 x'",
+        "Example:",
+    ),
     ("0 0 1 1", "line 1", "`phrase: left top right bottom`", "'0 0 1 1'", "Example:"),
     ("a cat: 0 0 1 2", "line 1, box", "between 0 and 1", "[0.0, 0.0, 1.0, 2.0]", "divide pixels"),
     (": 0 0 1 1", "line 1, phrase", "the object's words", "nothing", "Name the object"),
@@ -252,7 +351,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("bad", "field", "expected", "got", "fix"), BROKEN)
-def test_the_message_names_field_expected_got_and_fix(bad: Any, field: str, expected: str, got: str, fix: str) -> None:
+def test_the_message_names_field_expected_got_and_fix(
+    bad: Any, field: str, expected: str, got: str, fix: str
+) -> None:
     with pytest.raises(InputError) as caught:
         parse(bad if isinstance(bad, str) else json.dumps(bad))
     error = caught.value
@@ -261,7 +362,9 @@ def test_the_message_names_field_expected_got_and_fix(bad: Any, field: str, expe
     assert str(error) == f"{error.field}: expected {error.expected}, got {error.got}. {error.fix}"
 
 
-@pytest.mark.parametrize("mask", [torch.zeros(4, 4), torch.full((1, 1), torch.nan), torch.zeros(0, 3)])
+@pytest.mark.parametrize(
+    "mask", [torch.zeros(4, 4), torch.full((1, 1), torch.nan), torch.zeros(0, 3)]
+)
 def test_an_empty_mask_is_an_input_error(mask: Tensor) -> None:
     with pytest.raises(InputError, match="mask: expected a mask with an area"):
         Entity("a cat", Box(0, 0, 1, 1), mask)

@@ -7,8 +7,14 @@ from functools import partial
 import pytest
 import torch
 
-from realcompo_core.layout import Box, Entity
-from realcompo_core.losses import Overlap, enhance_loss, layout_guidance_loss, region_loss, separate_loss
+from realcompo_core.layout.model import Box, Entity
+from realcompo_core.sampling.losses import (
+    Overlap,
+    enhance_loss,
+    layout_guidance_loss,
+    region_loss,
+    separate_loss,
+)
 
 REGION = Entity("a cat", Box(0.25, 0.5, 0.75, 1)).region(8, 8)[None]
 
@@ -44,7 +50,9 @@ def test_descent_moves_attention_into_the_region() -> None:
 
 def maps_of(*values: float, size: int = 6) -> torch.Tensor:
     """Flat maps, one of each value: [1, objects, size, size]."""
-    return torch.stack([torch.full((size, size), value, dtype=torch.float64) for value in values])[None]
+    return torch.stack([torch.full((size, size), value, dtype=torch.float64) for value in values])[
+        None
+    ]
 
 
 def disjoint(count: int) -> torch.Tensor:
@@ -61,7 +69,9 @@ def test_disjoint_maps_are_separate(count: int, overlap: Overlap) -> None:
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_identical_maps_cost_what_the_formula_says(count: int) -> None:
     maps = maps_of(*[0.5] * count)
-    assert separate_loss(maps, Overlap.ALL).item() == pytest.approx(0.5**count / (0.5 * count), rel=1e-5)
+    assert separate_loss(maps, Overlap.ALL).item() == pytest.approx(
+        0.5**count / (0.5 * count), rel=1e-5
+    )
     assert separate_loss(maps, Overlap.PAIRS).item() == pytest.approx(0.25, rel=1e-5)
 
 
@@ -96,7 +106,9 @@ def test_maps_of_any_size_can_be_enhanced(size: tuple[int, int]) -> None:
     assert enhance_loss(torch.full((1, 2, *size), 0.5)).item() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("loss", [separate_loss, partial(separate_loss, overlap=Overlap.ALL), enhance_loss])
+@pytest.mark.parametrize(
+    "loss", [separate_loss, partial(separate_loss, overlap=Overlap.ALL), enhance_loss]
+)
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_gradients_are_finite_differences(loss: Callable, count: int) -> None:
     generator = torch.Generator().manual_seed(count)
@@ -104,7 +116,9 @@ def test_gradients_are_finite_differences(loss: Callable, count: int) -> None:
     assert torch.autograd.gradcheck(loss, maps)
 
 
-@pytest.mark.parametrize("loss", [separate_loss, partial(separate_loss, overlap=Overlap.ALL), enhance_loss])
+@pytest.mark.parametrize(
+    "loss", [separate_loss, partial(separate_loss, overlap=Overlap.ALL), enhance_loss]
+)
 def test_maps_without_any_attention_have_finite_losses_and_gradients(loss: Callable) -> None:
     maps = torch.zeros(1, 3, 4, 4, requires_grad=True)
     value = loss(maps)
@@ -116,13 +130,18 @@ def test_layout_guidance_is_the_mean_over_maps_then_tokens_then_objects() -> Non
     """Two maps of two objects, the first with one token, the second with three, each either inside or outside."""
     inside, outside = REGION, 1 - REGION
     maps = [
-        torch.cat(parts)[None] for parts in ([inside, inside, outside, outside], [outside, inside, inside, outside])
+        torch.cat(parts)[None]
+        for parts in ([inside, inside, outside, outside], [outside, inside, inside, outside])
     ]
     # Outside in half of the maps for the first object; for the second in 0, a half and both of its tokens' maps.
     expected = (1 / 2 + (0 + 1 / 2 + 1) / 3) / 2
-    assert layout_guidance_loss(maps, torch.cat([REGION, REGION]), [1, 3]).item() == pytest.approx(expected)
+    assert layout_guidance_loss(maps, torch.cat([REGION, REGION]), [1, 3]).item() == pytest.approx(
+        expected
+    )
 
 
 def test_layout_guidance_squares_what_is_outside() -> None:
     flat = torch.ones(2, 1, 4, 4)
-    assert layout_guidance_loss([flat], REGION, [1]).tolist() == pytest.approx([(1 - 0.25) ** 2] * 2)
+    assert layout_guidance_loss([flat], REGION, [1]).tolist() == pytest.approx(
+        [(1 - 0.25) ** 2] * 2
+    )

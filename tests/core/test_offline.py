@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from benchmarks import planner as bench
 from realcompo_core.errors import InputError
-from realcompo_core.layout import Box, Layout
-from realcompo_core.lexicon import MEANINGS, Kind
-from realcompo_core.offline import MAXIMUM_OBJECTS, plan
-from realcompo_core.prompts import MAXIMUM_PROMPT, pieces, plain
-from realcompo_core.scenes import Link, read
-from realcompo_core.tokens import locate
+from realcompo_core.layout.model import Box, Layout
+from realcompo_core.planner.lexicon import MEANINGS, Kind
+from realcompo_core.planner.rules import MAXIMUM_OBJECTS, plan
+from realcompo_core.planner.scenes import Link, read
+from realcompo_core.words.plain_text import MAXIMUM_PROMPT, pieces, plain
+from realcompo_core.words.tokens import locate
 
 
 def names(prompt: str) -> Counter[str]:
@@ -30,7 +30,10 @@ def box(layout: Layout, phrase: str) -> Box:
 
 def links(prompt: str) -> list[tuple[str, str, str]]:
     scene = read(prompt)
-    return [(scene.things[k.first].phrase, k.kind.value, scene.things[k.second].phrase) for k in scene.links]
+    return [
+        (scene.things[k.first].phrase, k.kind.value, scene.things[k.second].phrase)
+        for k in scene.links
+    ]
 
 
 def places(prompt: str) -> dict[str, tuple[int | None, int | None]]:
@@ -40,10 +43,23 @@ def places(prompt: str) -> dict[str, tuple[int | None, int | None]]:
 
 PHRASES = {
     "a dog on the left of a cat": ["a dog", "a cat"],
-    "a photo of a corgi and a tabby cat on a bench in a sunny park": ["a corgi", "a tabby cat", "a bench"],
-    "masterpiece, best quality, a (red cube:1.2) and a (blue ball), 8k": ["a red cube", "a blue ball"],
-    "a small, fluffy dog and a black and white cat": ["a small, fluffy dog", "a black and white cat"],
-    "a woman in a red dress and a man with a beard": ["a woman in a red dress", "a man with a beard"],
+    "a photo of a corgi and a tabby cat on a bench in a sunny park": [
+        "a corgi",
+        "a tabby cat",
+        "a bench",
+    ],
+    "masterpiece, best quality, a (red cube:1.2) and a (blue ball), 8k": [
+        "a red cube",
+        "a blue ball",
+    ],
+    "a small, fluffy dog and a black and white cat": [
+        "a small, fluffy dog",
+        "a black and white cat",
+    ],
+    "a woman in a red dress and a man with a beard": [
+        "a woman in a red dress",
+        "a man with a beard",
+    ],
     "a bowl of soup beside a glass of water": ["a bowl of soup", "a glass of water"],
     "a dog without a collar": ["a dog"],
     "a dog and no cats": ["a dog"],
@@ -97,11 +113,26 @@ LINKS = {
     "a cat beside a dog": [("a cat", "next to", "a dog")],
     "a cat in a box": [("a cat", "in", "a box")],
     "a cat and a dog on a table": [("a cat", "on", "a table"), ("a dog", "on", "a table")],
-    "a cat left of a dog and a bird above a tree": [("a cat", "left of", "a dog"), ("a bird", "above", "a tree")],
-    "a dog left of a cat and right of a bird": [("a dog", "left of", "a cat"), ("a bird", "left of", "a dog")],
-    "a bird left of a dog, which is above a car": [("a bird", "left of", "a dog"), ("a dog", "above", "a car")],
-    "a cat between a dog and a lamp": [("a dog", "left of", "a cat"), ("a cat", "left of", "a lamp")],
-    "a cat between two trees": [("two trees", "left of", "a cat"), ("a cat", "left of", "two trees")],
+    "a cat left of a dog and a bird above a tree": [
+        ("a cat", "left of", "a dog"),
+        ("a bird", "above", "a tree"),
+    ],
+    "a dog left of a cat and right of a bird": [
+        ("a dog", "left of", "a cat"),
+        ("a bird", "left of", "a dog"),
+    ],
+    "a bird left of a dog, which is above a car": [
+        ("a bird", "left of", "a dog"),
+        ("a dog", "above", "a car"),
+    ],
+    "a cat between a dog and a lamp": [
+        ("a dog", "left of", "a cat"),
+        ("a cat", "left of", "a lamp"),
+    ],
+    "a cat between two trees": [
+        ("two trees", "left of", "a cat"),
+        ("a cat", "left of", "two trees"),
+    ],
     "To the left of the house is a tree.": [("a tree", "left of", "the house")],
     "Above the table hangs a lamp": [("a lamp", "above", "the table")],
     "a table with a vase on it": [("a vase", "on", "a table")],
@@ -110,7 +141,10 @@ LINKS = {
     "a cat and a dog next to each other": [("a cat", "next to", "a dog")],
     "a man riding a horse": [("a man", "on", "a horse")],
     "a cat chasing a mouse": [("a cat", "next to", "a mouse")],
-    "a cat near a dog. The dog is under a tree": [("a cat", "next to", "a dog"), ("a tree", "above", "a dog")],
+    "a cat near a dog. The dog is under a tree": [
+        ("a cat", "next to", "a dog"),
+        ("a tree", "above", "a dog"),
+    ],
     "a dog at night by Rembrandt in oil": [],
     "a cat, a dog": [],
 }
@@ -123,7 +157,10 @@ def test_relations(prompt: str, expected: list[tuple[str, str, str]]) -> None:
 
 PLACES = {
     "a cube on the left and a ball on the right": {"a cube": (-1, None), "a ball": (1, None)},
-    "On the left is a cube and on the right is a ball.": {"a cube": (-1, None), "a ball": (1, None)},
+    "On the left is a cube and on the right is a ball.": {
+        "a cube": (-1, None),
+        "a ball": (1, None),
+    },
     "a sun in the top right corner, a cat in the middle": {"a sun": (1, -1), "a cat": (0, 0)},
     "a bird at the top of the picture": {"a bird": (None, -1)},
     "a cat to the left of the image": {"a cat": (-1, None)},
@@ -138,7 +175,9 @@ def test_places(prompt: str, expected: dict[str, tuple[int | None, int | None]])
 
 
 def test_places_are_kept_by_the_boxes() -> None:
-    layout = plan("a sun in the top right corner, a cat in the middle, a dog on the left, a ball at the bottom")
+    layout = plan(
+        "a sun in the top right corner, a cat in the middle, a dog on the left, a ball at the bottom"
+    )
     sun, cat, dog = box(layout, "a sun"), box(layout, "a cat"), box(layout, "a dog")
     assert sun.x0 > cat.x1 and sun.y1 < 0.5 and dog.x1 < cat.x0 and dog.x1 < 0.5
     assert box(layout, "a ball").y0 > cat.y1
@@ -153,7 +192,9 @@ def test_several_relations_in_one_sentence() -> None:
     layout = plan(
         "a red cat to the left of a blue dog, a green bird above the dog and a lamp between the cat and the dog"
     )
-    cat, dog, bird, lamp = (box(layout, p) for p in ("a red cat", "a blue dog", "a green bird", "a lamp"))
+    cat, dog, bird, lamp = (
+        box(layout, p) for p in ("a red cat", "a blue dog", "a green bird", "a lamp")
+    )
     assert bench.is_left(cat, lamp) and bench.is_left(lamp, dog) and bench.is_above(bird, dog)
 
 
@@ -172,14 +213,17 @@ def test_what_is_inside_stays_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a cat left of a dog left of the cat", "a box in a bag in the box", "a cat on the cat"]
+    "prompt",
+    ["a cat left of a dog left of the cat", "a box in a bag in the box", "a cat on the cat"],
 )
 def test_contradictions_do_no_harm(prompt: str) -> None:
     assert plan(prompt).entities
 
 
 def test_unrelated_things_are_spread_evenly() -> None:
-    boxes = [entity.box for entity in plan("a cat, a dog, a bird, a cow, a fish and a frog").entities]
+    boxes = [
+        entity.box for entity in plan("a cat, a dog, a bird, a cow, a fish and a frog").entities
+    ]
     assert max(bench.overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i]) == 0
     sizes = [bench.area(b) for b in boxes]
     assert max(sizes) < 1.01 * min(sizes)
@@ -212,9 +256,35 @@ def test_weights_and_escapes_of_prompts() -> None:
 
 
 WORDS = [" ".join(words) for words in MEANINGS] + [
-    "cat", "dog", "dogs", "red", "a", "the", "two", "seven", "of", "park", "photo", "with", "hat", "sitting", ",", ".",
-    "(", ":1.2)", "its", "glass", "bed", "masterpiece", "\n", "'", "-", "3", "é", "猫",
-]  # fmt: skip
+    "cat",
+    "dog",
+    "dogs",
+    "red",
+    "a",
+    "the",
+    "two",
+    "seven",
+    "of",
+    "park",
+    "photo",
+    "with",
+    "hat",
+    "sitting",
+    ",",
+    ".",
+    "(",
+    ":1.2)",
+    "its",
+    "glass",
+    "bed",
+    "masterpiece",
+    "\n",
+    "'",
+    "-",
+    "3",
+    "é",
+    "猫",
+]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join) | st.text(max_size=200)
 
 
@@ -232,7 +302,9 @@ def test_any_text_is_a_layout_or_one_clear_error(prompt: str) -> None:
     assert plan(prompt) == layout
 
 
-@pytest.mark.parametrize("unit", ["a cat on a dog ", "a cat and ", "cat ", ", ", "the cat, ", "(", "in a box "])
+@pytest.mark.parametrize(
+    "unit", ["a cat on a dog ", "a cat and ", "cat ", ", ", "the cat, ", "(", "in a box "]
+)
 def test_long_prompts_take_little_time(unit: str) -> None:
     prompt = (unit * MAXIMUM_PROMPT)[:MAXIMUM_PROMPT]
     start = time.thread_time()
@@ -259,6 +331,8 @@ def test_the_benchmark_judges_boxes() -> None:
     [question] = list(bench.spatial(bench.Random(1), 1))[:1]
     layout = plan(question.prompt)
     first, second = layout.entities
-    turned = Layout((first.__class__(first.phrase, second.box), first.__class__(second.phrase, first.box)))
+    turned = Layout(
+        (first.__class__(first.phrase, second.box), first.__class__(second.phrase, first.box))
+    )
     assert question.holds(layout) and not question.holds(turned)
     assert not question.holds(Layout((*layout.entities, first)))

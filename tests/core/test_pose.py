@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realcompo_core.boxes import Unit
 from realcompo_core.errors import InputError
-from realcompo_core.layout import Box
-from realcompo_core.pose import PoseReader
-from realcompo_core.regions import Region
+from realcompo_core.layout.boxes import Unit
+from realcompo_core.layout.model import Box
+from realcompo_core.layout.pose import PoseReader
+from realcompo_core.layout.regions import Region
 
 BARE = PoseReader(padding=0)
 NONE = [0.0, 0.0, 0.0]
@@ -25,7 +25,11 @@ def frame(*people: dict, **changes: Any) -> dict:
 
 
 def person(*joints: list[float], **parts: Any) -> dict:
-    empty = {"face_keypoints_2d": None, "hand_left_keypoints_2d": None, "hand_right_keypoints_2d": None}
+    empty = {
+        "face_keypoints_2d": None,
+        "hand_left_keypoints_2d": None,
+        "hand_right_keypoints_2d": None,
+    }
     return {"pose_keypoints_2d": flat(*joints)} | empty | parts
 
 
@@ -38,7 +42,9 @@ def boxes(regions: list[Region]) -> list[Box]:
 
 def test_the_box_is_the_extent_of_the_joints() -> None:
     (box,) = boxes(PoseReader(padding=0.1).read([frame(STANDING)]))
-    assert (box.x0, box.y0, box.x1, box.y1) == pytest.approx((44 / 200, 14 / 100, 106 / 200, 86 / 100))
+    assert (box.x0, box.y0, box.x1, box.y1) == pytest.approx(
+        (44 / 200, 14 / 100, 106 / 200, 86 / 100)
+    )
 
 
 def test_coordinates_from_0_to_1_give_the_same() -> None:
@@ -85,7 +91,15 @@ def test_hands_face_and_feet_widen_the_box_where_they_count() -> None:
 
     def extent(**settings: Any) -> tuple[int, ...]:
         (box,) = boxes(PoseReader(padding=0, **settings).read([frame(whole)]))
-        return tuple(round(v) for v in (box.x0 * 200 + 0.5, box.y0 * 100 + 0.5, box.x1 * 200 - 0.5, box.y1 * 100 - 0.5))
+        return tuple(
+            round(v)
+            for v in (
+                box.x0 * 200 + 0.5,
+                box.y0 * 100 + 0.5,
+                box.x1 * 200 - 0.5,
+                box.y1 * 100 - 0.5,
+            )
+        )
 
     assert extent() == (30, 10, 120, 95)
     assert extent(hands=False) == (50, 10, 100, 95)
@@ -100,7 +114,11 @@ def test_everyone_with_two_joints_is_a_region_in_order() -> None:
 
 
 def test_animals_are_people_too() -> None:
-    animals = {"version": "ap10k", "animals": [[[50, 20, 0.9], [100, 80, 0.8]]], "canvas_width": 200}
+    animals = {
+        "version": "ap10k",
+        "animals": [[[50, 20, 0.9], [100, 80, 0.8]]],
+        "canvas_width": 200,
+    }
     assert BARE.read([animals | {"canvas_height": 100}]) == BARE.read([frame(STANDING)])
 
 
@@ -124,12 +142,24 @@ def test_a_frame_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("reader", "pose", "message"),
     [
-        (PoseReader(), [frame(person([0.2, 0.2, 1.0], [0.5, 0.9, 1.0]))], "unit: .*within one pixel.*'0 to 1'"),
+        (
+            PoseReader(),
+            [frame(person([0.2, 0.2, 1.0], [0.5, 0.9, 1.0]))],
+            "unit: .*within one pixel.*'0 to 1'",
+        ),
         (PoseReader(Unit.SHARES), [frame(STANDING)], "unit: .*far outside.*'pixels'"),
-        (PoseReader(), [frame(person([900, 900, 1.0], [950, 990, 1.0]))], "200 x 100 pixels, got joints far outside"),
+        (
+            PoseReader(),
+            [frame(person([900, 900, 1.0], [950, 990, 1.0]))],
+            "200 x 100 pixels, got joints far outside",
+        ),
         (PoseReader(), [frame()], "a person with two joints"),
         (PoseReader(), [frame(person(NONE, NONE))], "got 1 without"),
-        (PoseReader(confidence=1.0), [frame(person([50, 20, 0.9], [60, 20, 0.9]))], "lower the confidence"),
+        (
+            PoseReader(confidence=1.0),
+            [frame(person([50, 20, 0.9], [60, 20, 0.9]))],
+            "lower the confidence",
+        ),
         (PoseReader(), [], "less than the number of frames 0"),
         (PoseReader(), "a pose", "a list of frames, got str"),
         (PoseReader(), ["a pose"], "a list of frames"),
@@ -150,7 +180,10 @@ GARBAGE = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=6)
         | st.dictionaries(
-            st.sampled_from(["people", "animals", "canvas_width", "canvas_height", "pose_keypoints_2d"]), inner
+            st.sampled_from(
+                ["people", "animals", "canvas_width", "canvas_height", "pose_keypoints_2d"]
+            ),
+            inner,
         )
     ),
     max_leaves=15,

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def provision() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "provision.py"
+    path = Path(__file__).resolve().parents[2] / "testkit" / "provision.py"
     spec = importlib.util.spec_from_file_location("provision", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -21,8 +21,12 @@ def test_a_folder_without_comfyui_is_told(provision: ModuleType, tmp_path: Path)
         provision.comfyui_version(tmp_path)
 
 
-@pytest.mark.parametrize(("version", "fits"), [("0.3.74", False), ("0.3.75", True), ("0.4.0", True), ("0.33.0", True)])
-def test_versions_from_the_first_supported_one_fit(provision: ModuleType, version: str, fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "fits"), [("0.3.74", False), ("0.3.75", True), ("0.4.0", True), ("0.33.0", True)]
+)
+def test_versions_from_the_first_supported_one_fit(
+    provision: ModuleType, version: str, fits: bool
+) -> None:
     if fits:
         provision.check_version(version)
     else:
@@ -37,12 +41,18 @@ def test_a_package_that_cannot_be_installed_is_named(provision: ModuleType) -> N
         provision.pip_install(Path(sys.executable), ["./no-such-folder"], "--no-index")
 
 
-def test_the_torch_family_is_pinned_here_not_by_the_host(provision: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "requirements.txt").write_text("torch\ntorchaudio\n#comment\nnumpy>=1.25.0\n\neinops\n")
+def test_the_torch_family_is_pinned_here_not_by_the_host(
+    provision: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "requirements.txt").write_text(
+        "torch\ntorchaudio\n#comment\nnumpy>=1.25.0\n\neinops\n"
+    )
     assert provision.host_requirements(tmp_path) == ["numpy>=1.25.0", "einops"]
 
 
-def test_a_named_browser_must_be_there(provision: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_browser_must_be_there(
+    provision: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CHROMIUM", "/no/such/chromium")
     with pytest.raises(provision.ProvisionError, match="CHROMIUM=/no/such/chromium is no program"):
         provision.provide_browser()

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout import MAXIMUM_ENTITIES, Box
-from realcompo_core.regions import Canvas, Region, assign, extent, from_masks, left_to_right, name
+from realcompo_core.layout.model import MAXIMUM_ENTITIES, Box
+from realcompo_core.layout.regions import (
+    Canvas,
+    Region,
+    assign,
+    extent,
+    from_masks,
+    left_to_right,
+    name,
+)
 
 HALF = Box(0, 0, 0.5, 0.5)
 
@@ -26,7 +34,9 @@ HALF = Box(0, 0, 0.5, 0.5)
         ("", 0, ()),
     ],
 )
-def test_phrases_are_one_a_line_or_one_for_all(text: str, count: int, phrases: tuple[str, ...]) -> None:
+def test_phrases_are_one_a_line_or_one_for_all(
+    text: str, count: int, phrases: tuple[str, ...]
+) -> None:
     assert assign(text, count) == phrases
 
 
@@ -45,7 +55,11 @@ def test_only_regions_without_a_phrase_take_a_line() -> None:
 
 def test_left_to_right_is_by_the_middle() -> None:
     boxes = [Box(0.5, 0, 0.6, 1), Box(0, 0, 1, 1), Box(0.1, 0, 0.2, 1)]
-    assert [region.box for region in left_to_right([Region(box) for box in boxes])] == [boxes[2], boxes[1], boxes[0]]
+    assert [region.box for region in left_to_right([Region(box) for box in boxes])] == [
+        boxes[2],
+        boxes[1],
+        boxes[0],
+    ]
 
 
 # Boxes in pixels
@@ -55,8 +69,12 @@ def test_a_fraction_of_a_pixel_outside_is_cut_off() -> None:
     assert Canvas(200, 100).box(-0.9, 0, 200.9, 50) == Box(0, 0, 1, 0.5)
 
 
-@pytest.mark.parametrize("corners", [(-1, 0, 9, 9), (0, 0, 101, 9), (0, 0, 9, 51), (0, math.nan, 9, 9)])
-def test_a_box_outside_is_an_error_with_the_size(corners: tuple[float, float, float, float]) -> None:
+@pytest.mark.parametrize(
+    "corners", [(-1, 0, 9, 9), (0, 0, 101, 9), (0, 0, 9, 51), (0, math.nan, 9, 9)]
+)
+def test_a_box_outside_is_an_error_with_the_size(
+    corners: tuple[float, float, float, float],
+) -> None:
     with pytest.raises(InputError, match="within 100 x 50 pixels"):
         Canvas(100, 50).box(*corners)
 
@@ -70,7 +88,9 @@ def test_a_picture_has_a_size() -> None:
 
 
 @given(st.data(), st.integers(1, 24), st.integers(1, 24))
-def test_the_extent_of_a_filled_box_is_that_box(data: st.DataObject, height: int, width: int) -> None:
+def test_the_extent_of_a_filled_box_is_that_box(
+    data: st.DataObject, height: int, width: int
+) -> None:
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
     mask = torch.zeros(height, width)
@@ -95,7 +115,10 @@ def test_masks_are_kept_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("masks", "message"),
     [
-        (torch.stack([torch.ones(4, 4), torch.zeros(4, 4)]), "mask 2, mask: expected a mask with an area"),
+        (
+            torch.stack([torch.ones(4, 4), torch.zeros(4, 4)]),
+            "mask 2, mask: expected a mask with an area",
+        ),
         (torch.full((1, 4, 4), 2.0), "values from 0 to 1"),
         (torch.full((1, 4, 4), math.nan), "values from 0 to 1"),
         (torch.ones(1, 4, 4, 3), "masks: expected"),

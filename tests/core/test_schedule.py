@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realcompo_core.schedule import TOLERANCE, Schedule
+from realcompo_core.sampling.schedule import TOLERANCE, Schedule
 
 SIGMAS = (14.6, 7.0, 3.0, 1.0, 0.4, 0.0)
-SCHEDULES = st.lists(st.floats(0.01, 100), min_size=1, max_size=30, unique_by=lambda s: round(s, 1)).map(
-    lambda sigmas: (*sorted(sigmas, reverse=True), 0.0)
-)
+SCHEDULES = st.lists(
+    st.floats(0.01, 100), min_size=1, max_size=30, unique_by=lambda s: round(s, 1)
+).map(lambda sigmas: (*sorted(sigmas, reverse=True), 0.0))
 
 
 def moving(schedule: Schedule, *, in_warmup: bool = False) -> list[int]:
@@ -26,7 +26,9 @@ def test_each_sigma_begins_its_step_in_spite_of_rounding(rounding: float) -> Non
 
 
 @given(SCHEDULES, st.data())
-def test_a_sigma_in_between_belongs_to_the_step_it_falls_in(sigmas: tuple[float, ...], data: st.DataObject) -> None:
+def test_a_sigma_in_between_belongs_to_the_step_it_falls_in(
+    sigmas: tuple[float, ...], data: st.DataObject
+) -> None:
     step = data.draw(st.integers(0, len(sigmas) - 2))
     share = data.draw(st.floats(0.1, 1))
     sigma = sigmas[step + 1] + share * (sigmas[step] - sigmas[step + 1])

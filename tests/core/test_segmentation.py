@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from realcompo_core.ade20k import COLOURS, TABLE, names_of
 from realcompo_core.errors import InputError
-from realcompo_core.layout import Box
-from realcompo_core.segmentation import (
+from realcompo_core.layout.ade20k import COLOURS, TABLE, names_of
+from realcompo_core.layout.model import Box
+from realcompo_core.layout.segmentation import (
     NOTHING,
     Segmenter,
     colours_of,
@@ -56,7 +56,10 @@ def test_colours_are_hex_numbers_or_class_names() -> None:
         ("1, 2 = a cat", "line 1, colour"),
         ("\uff19\uff19, 0, 0 = a cat", "line 1, colour"),
         ("peron = a cat", "Did you mean person"),
-        ("road = a road\nskyscraper = a tower", "line 2, colour: expected a new colour, got #8c8c8c"),
+        (
+            "road = a road\nskyscraper = a tower",
+            "line 2, colour: expected a new colour, got #8c8c8c",
+        ),
     ],
 )
 def test_bad_tables_are_told(text: str, message: str) -> None:
@@ -75,7 +78,12 @@ def test_any_text_is_a_table_or_an_input_error(text: str) -> None:
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_a_colour_is_read_however_it_is_written(colour: tuple[int, int, int]) -> None:
-    spellings = [f"#{bytes(colour).hex()}", bytes(colour).hex().upper(), str(colour), "{} {} {}".format(*colour)]
+    spellings = [
+        f"#{bytes(colour).hex()}",
+        bytes(colour).hex().upper(),
+        str(colour),
+        "{} {} {}".format(*colour),
+    ]
     assert {parse_colour(text) for text in spellings} == {colour}
 
 
@@ -84,7 +92,11 @@ def test_the_benchmark_has_150_classes_and_149_colours() -> None:
     assert len(rows) == 150 and len({row.split()[0] for row in rows}) == 149
     assert len(COLOURS) == sum(len(row.split(",")) for row in rows)  # no name stands twice
     assert names_of((140, 140, 140)) == "road or skyscraper" and names_of((1, 2, 3)) == ""
-    assert COLOURS["wall"] == (120, 120, 120) and COLOURS["flag"] == (92, 0, 255)  # the first and the last
+    assert COLOURS["wall"] == (120, 120, 120) and COLOURS["flag"] == (
+        92,
+        0,
+        255,
+    )  # the first and the last
     assert COLOURS["window"] == COLOURS["windowpane"] == (230, 230, 230)
 
 
@@ -98,7 +110,9 @@ def test_the_nearest_colour_within_the_tolerance_takes_a_pixel() -> None:
 
 @pytest.mark.parametrize("tolerance", [0, 255])
 def test_the_tolerance_reaches_from_exact_to_everything(tolerance: int) -> None:
-    pixels = torch.randint(0, 256, (9, 9, 3), dtype=torch.int32, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (9, 9, 3), dtype=torch.int32, generator=torch.Generator().manual_seed(0)
+    )
     classes = nearest(pixels, [tuple(pixels[0, 0].tolist())], tolerance)
     assert classes[0, 0] == 0 and bool((classes == 0).all()) == (tolerance == 255)
 
@@ -115,13 +129,19 @@ def test_common_colours_come_first_and_take_in_their_like() -> None:
 
 @settings(max_examples=60)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3), st.integers(0, 2**32))
-def test_components_are_those_of_a_flood_fill(height: int, width: int, most: int, seed: int) -> None:
-    classes = torch.randint(NOTHING, most + 1, (height, width), generator=torch.Generator().manual_seed(seed))
+def test_components_are_those_of_a_flood_fill(
+    height: int, width: int, most: int, seed: int
+) -> None:
+    classes = torch.randint(
+        NOTHING, most + 1, (height, width), generator=torch.Generator().manual_seed(seed)
+    )
     labels = components(classes)
     for index in range(most + 1):
         inside = classes == index
         expected, count = ndimage.label(inside.numpy(), structure=np.ones((3, 3)))
-        pairs = torch.stack([labels[inside], torch.from_numpy(expected)[inside].long()], dim=1).unique(dim=0)
+        pairs = torch.stack(
+            [labels[inside], torch.from_numpy(expected)[inside].long()], dim=1
+        ).unique(dim=0)
         assert len(pairs) == count == len(labels[inside].unique())
 
 
@@ -138,7 +158,10 @@ def test_a_winding_path_is_one_area() -> None:
 def test_each_colour_is_a_region_with_its_shape() -> None:
     image = picture((RED, (0, 0, 10, 30)), (RED, (30, 30, 40, 60)), (BLUE, (10, 0, 20, 60)))
     red, blue = Segmenter().regions(image, [(RED, "a barn"), (BLUE, "a lake")])
-    assert (red.phrase, red.box) == ("a barn", Box(0, 0, 1, 1)) and (blue.box.y0, blue.box.y1) == (0.25, 0.5)
+    assert (red.phrase, red.box) == ("a barn", Box(0, 0, 1, 1)) and (blue.box.y0, blue.box.y1) == (
+        0.25,
+        0.5,
+    )
     assert torch.equal(red.mask, image[..., 0] == 1) and torch.equal(blue.mask, image[..., 2] == 1)
 
 

@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout import Box, Entity, Layout
-from realcompo_core.tokens import DETERMINERS, Piece, Tokenizer, Word, find, locate, singulars, words_of
+from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.words.tokens import (
+    DETERMINERS,
+    Piece,
+    Tokenizer,
+    Word,
+    find,
+    locate,
+    singulars,
+    words_of,
+)
 
 PIECE = 4  # letters: "elephant" is "elep" and "hant</w>"
 
@@ -18,7 +27,11 @@ def clip(chunk: int = 75) -> Tokenizer:
 
     def tokenize(text: str) -> list[Piece]:
         words = re.findall(r"'s|[^\W\d_]+|\d|[^\w\s]+", text.lower())
-        texts = [word[i : i + PIECE] + "</w>" * (i + PIECE >= len(word)) for word in words for i in starts(word)]
+        texts = [
+            word[i : i + PIECE] + "</w>" * (i + PIECE >= len(word))
+            for word in words
+            for i in starts(word)
+        ]
         return [Piece(piece, (1 + i + 2 * (i // chunk),)) for i, piece in enumerate(texts)]
 
     return tokenize
@@ -38,11 +51,18 @@ def places(prompt: str, *phrases: str, chunk: int = 75) -> list[tuple[int, ...]]
 
 
 def test_pieces_join_into_words() -> None:
-    assert words_of(clip()("An elephant!")) == [Word("an", (1,)), Word("elephant", (2, 3)), Word("!", (4,))]
+    assert words_of(clip()("An elephant!")) == [
+        Word("an", (1,)),
+        Word("elephant", (2, 3)),
+        Word("!", (4,)),
+    ]
 
 
 def test_a_word_without_an_end_is_still_a_word() -> None:
-    assert words_of([Piece("a</w>", (1,)), Piece("ele", (2,))]) == [Word("a", (1,)), Word("ele", (2,))]
+    assert words_of([Piece("a</w>", (1,)), Piece("ele", (2,))]) == [
+        Word("a", (1,)),
+        Word("ele", (2,)),
+    ]
 
 
 def test_sub_word_tokens_all_belong_to_their_word() -> None:
@@ -54,7 +74,9 @@ def test_a_word_inside_another_is_not_found() -> None:
         places("an elephant", "elep")
 
 
-@pytest.mark.parametrize("phrase", ["red cube,", "red cube", "a red cube.", "“red cube”", "RED Cube!"])
+@pytest.mark.parametrize(
+    "phrase", ["red cube,", "red cube", "a red cube.", "“red cube”", "RED Cube!"]
+)
 def test_outer_punctuation_and_case_do_not_matter(phrase: str) -> None:
     assert places("a red cube, on grass", phrase) == [(2, 3)]
 
@@ -86,7 +108,8 @@ def test_a_phrase_of_one_determiner_stands_for_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "phrase"), [("two corgis run", "a corgi"), ("a corgi run", "two corgis"), ("two corgis run", "corgis")]
+    ("prompt", "phrase"),
+    [("two corgis run", "a corgi"), ("a corgi run", "two corgis"), ("two corgis run", "corgis")],
 )
 def test_singular_and_plural_find_each_other(prompt: str, phrase: str) -> None:
     corgi = (2, 3)  # "corg" "i" or "is"
@@ -95,10 +118,21 @@ def test_singular_and_plural_find_each_other(prompt: str, phrase: str) -> None:
 
 @pytest.mark.parametrize(
     ("plural", "singular"),
-    [("men", "man"), ("wolves", "wolf"), ("knives", "knife"), ("puppies", "puppy"), ("boxes", "box"), ("cats", "cat"),
-     ("churches", "church"), ("potatoes", "potato"), ("houses", "house"), ("buses", "bus"),
-     ("corgis", "corgi"), ("emus", "emu")],
-)  # fmt: skip
+    [
+        ("men", "man"),
+        ("wolves", "wolf"),
+        ("knives", "knife"),
+        ("puppies", "puppy"),
+        ("boxes", "box"),
+        ("cats", "cat"),
+        ("churches", "church"),
+        ("potatoes", "potato"),
+        ("houses", "house"),
+        ("buses", "bus"),
+        ("corgis", "corgi"),
+        ("emus", "emu"),
+    ],
+)
 def test_plurals_have_their_singular(plural: str, singular: str) -> None:
     assert {plural, singular} <= singulars(plural)
 
@@ -135,7 +169,9 @@ def test_objects_may_share_the_only_place() -> None:
 
 
 def test_more_objects_than_places_are_ambiguous() -> None:
-    with pytest.raises(InputError, match="one place in the prompt for each of its 3 objects, got 2 places") as caught:
+    with pytest.raises(
+        InputError, match="one place in the prompt for each of its 3 objects, got 2 places"
+    ) as caught:
         places("a cat and a cat", "a cat", "a cat", "a cat")
     assert caught.value.field == "phrase 'a cat'"
 
@@ -144,7 +180,9 @@ def test_more_objects_than_places_are_ambiguous() -> None:
 
 
 def test_explicit_tokens_override_the_search() -> None:
-    layout = Layout((Entity("not there", Box(0, 0, 1, 1), tokens=(3, 2)), Entity("cat", Box(0, 0, 1, 1))))
+    layout = Layout(
+        (Entity("not there", Box(0, 0, 1, 1), tokens=(3, 2)), Entity("cat", Box(0, 0, 1, 1)))
+    )
     assert locate(layout, "a red cat", clip()) == ((3, 2), (3,))
 
 
@@ -156,7 +194,9 @@ def test_explicit_tokens_do_not_use_up_a_place() -> None:
 @pytest.mark.parametrize("tokens", [(4,), (0,), (2, 99)])
 def test_explicit_tokens_must_be_of_the_prompt(tokens: tuple[int, ...]) -> None:
     layout = Layout((Entity("cat", Box(0, 0, 1, 1), tokens=tokens),))
-    with pytest.raises(InputError, match=r"tokens of 'cat': expected .* a\[1\] red\[2\] cat\[3\], got") as caught:
+    with pytest.raises(
+        InputError, match=r"tokens of 'cat': expected .* a\[1\] red\[2\] cat\[3\], got"
+    ) as caught:
         locate(layout, "a red cat", clip())
     assert caught.value.got == str(list(tokens))
 
@@ -167,7 +207,9 @@ def test_a_missing_phrase_shows_the_tokens_with_their_positions() -> None:
     assert caught.value.got == "a prompt with a[1] red[2] elephant[3,4] .[5]"
 
 
-@pytest.mark.parametrize(("prompt", "phrase"), [("", "cat"), ("a cat", "_"), ("a cat", "cat a"), ("cat", "cat cat")])
+@pytest.mark.parametrize(
+    ("prompt", "phrase"), [("", "cat"), ("a cat", "_"), ("a cat", "cat a"), ("cat", "cat cat")]
+)
 def test_what_is_not_there_is_not_found(prompt: str, phrase: str) -> None:
     with pytest.raises(InputError, match="words of the prompt"):
         places(prompt, phrase)
@@ -184,7 +226,8 @@ def rows_of(words: list[str], chunk: int) -> list[tuple[int, ...]]:
     """Positions of each word, counted apart from the tokenizer."""
     counts = [len(starts(word)) for word in words]
     return [
-        tuple(1 + i + 2 * (i // chunk) for i in range(sum(counts[:n]), sum(counts[: n + 1]))) for n in range(len(words))
+        tuple(1 + i + 2 * (i // chunk) for i in range(sum(counts[:n]), sum(counts[: n + 1])))
+        for n in range(len(words))
     ]
 
 
@@ -194,7 +237,9 @@ def content(phrase: list[str]) -> int:
 
 
 @given(st.lists(WORDS, min_size=1, max_size=12), st.integers(3, 20), st.data())
-def test_any_part_of_a_prompt_is_found_at_its_content_words(words: list[str], chunk: int, data: st.DataObject) -> None:
+def test_any_part_of_a_prompt_is_found_at_its_content_words(
+    words: list[str], chunk: int, data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, len(words) - 1))
     phrase = words[start : data.draw(st.integers(start + 1, len(words)))]
     first = next(i for i in range(len(words)) if words[i : i + len(phrase)] == phrase)
@@ -203,7 +248,9 @@ def test_any_part_of_a_prompt_is_found_at_its_content_words(words: list[str], ch
 
 
 @given(st.lists(WORDS, max_size=8), st.lists(WORDS, min_size=1, max_size=3), st.integers(1, 3))
-def test_every_place_found_holds_the_phrase_s_nouns(prompt: list[str], phrase: list[str], wanted: int) -> None:
+def test_every_place_found_holds_the_phrase_s_nouns(
+    prompt: list[str], phrase: list[str], wanted: int
+) -> None:
     words = words_of(clip()(" ".join(prompt)))
     core = phrase[content(phrase) :]
     for hit in find(phrase, words, wanted):

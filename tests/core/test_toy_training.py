@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from demo.toy.optimise import Run
+from demo.training.optimise import Run
 
 STEPS, SAVED, STOP = 230, 200, 215  # a run saves itself after every 200 steps
 
@@ -28,7 +28,11 @@ def train(module: nn.Module, folder: Path, stop: int = STEPS) -> Run:
     run = Run("toy", module, folder, STEPS, rate=1e-2)
 
     def loss(batch: Tensor, generator: Generator) -> Tensor:
-        return (module(batch + 0.1 * torch.randn(batch.shape, generator=generator)) - batch).square().mean()
+        return (
+            (module(batch + 0.1 * torch.randn(batch.shape, generator=generator)) - batch)
+            .square()
+            .mean()
+        )
 
     try:
         run.fit(stream(run.step, stop), loss)

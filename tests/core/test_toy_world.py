@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from demo.judging.detect import Reading, overlap, read
+from demo.judging.questions import CATEGORIES, OPENINGS, Prompt, digest, judge, prompts
+from demo.judging.realism import Realism
 from demo.toy.captions import Word, caption, kind_of, relation
-from demo.toy.detect import Reading, overlap, read
 from demo.toy.paint import PAINT, SIZE, hints, paint, silhouettes
-from demo.toy.prompts import CATEGORIES, OPENINGS, Prompt, digest, judge, prompts
-from demo.toy.realism import Realism
-from demo.toy.scene import (
+from demo.toy.picture import (
     COLOURS,
     DEVELOPMENT_PAIRS,
     HELD_OUT_PAIRS,
@@ -28,7 +28,7 @@ from demo.toy.scene import (
     Thing,
     random_scene,
 )
-from realcompo_core.layout import parse
+from realcompo_core.layout.text import parse
 
 MANY = 250
 
@@ -57,8 +57,10 @@ def test_every_colour_and_shape_of_the_kept_kinds_is_trained_in_other_pairs() ->
     assert {shape for _, shape in TRAINING_PAIRS} == set(SHAPES)
 
 
-@pytest.mark.parametrize(("split", "own", "never"), [("development", DEVELOPMENT_PAIRS, HELD_OUT_PAIRS),
-                                                     ("held-out", HELD_OUT_PAIRS, frozenset())])  # fmt: skip
+@pytest.mark.parametrize(
+    ("split", "own", "never"),
+    [("development", DEVELOPMENT_PAIRS, HELD_OUT_PAIRS), ("held-out", HELD_OUT_PAIRS, frozenset())],
+)
 def test_every_prompt_has_a_kind_of_its_split_and_development_none_that_is_held_out(
     split: str, own: frozenset, never: frozenset
 ) -> None:
@@ -102,10 +104,17 @@ def test_captions_name_every_object_with_its_own_words() -> None:
             assert kind_of(text.phrase(index)) == thing.kind, text
 
 
-@pytest.mark.parametrize(("dx", "dy", "expected"), [
-    (-0.4, 0.0, "left"), (0.4, 0.1, "right"), (0.0, -0.4, "above"), (0.1, 0.4, "below"),
-    (0.3, 0.3, None), (0.1, 0.0, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dx", "dy", "expected"),
+    [
+        (-0.4, 0.0, "left"),
+        (0.4, 0.1, "right"),
+        (0.0, -0.4, "above"),
+        (0.1, 0.4, "below"),
+        (0.3, 0.3, None),
+        (0.1, 0.0, None),
+    ],
+)
 def test_relations_are_named_only_when_plain(dx: float, dy: float, expected: str | None) -> None:
     a, b = (Thing("red", "circle", 0.5 + x, 0.5 + y, 0.1) for x, y in ((dx, dy), (0, 0)))
     assert relation(a, b) == expected
@@ -140,7 +149,9 @@ def test_hints_hold_the_objects_colours_inside_their_boxes_only(boxes: bool) -> 
     thing = Thing("green", "circle", 0.25, 0.75, 0.2)
     hint = hints([Scene((thing,), "sand")], [boxes])[0]
     where = hint.amax(0) > 0
-    assert torch.allclose(hint[:, where], PAINT[COLOURS.index("green")][:, None].expand(-1, int(where.sum())))
+    assert torch.allclose(
+        hint[:, where], PAINT[COLOURS.index("green")][:, None].expand(-1, int(where.sum()))
+    )
     square = (2 * 0.2 * SIZE) ** 2
     assert int(where.sum()) == pytest.approx(square if boxes else square * np.pi / 4, rel=0.1)
     assert not bool(((silhouettes([Scene((thing,), "sand")])[0, 0] > 0.5) & ~where).any())
@@ -154,7 +165,10 @@ def accuracy(of: list[Scene], pictures: Tensor) -> tuple[float, float]:
     readings = [read(picture) for picture in pictures]
     exact = [
         len(reading.things) == len(scene.things)
-        and all(any(f.kind == t.kind and overlap(f.box, t.box) > 0.6 for f in reading.things) for t in scene.things)
+        and all(
+            any(f.kind == t.kind and overlap(f.box, t.box) > 0.6 for f in reading.things)
+            for t in scene.things
+        )
         for scene, reading in zip(of, readings, strict=True)
     ]
     right = [reading.ground == scene.ground for scene, reading in zip(of, readings, strict=True)]
@@ -163,7 +177,9 @@ def accuracy(of: list[Scene], pictures: Tensor) -> tuple[float, float]:
 
 DEGRADED = {
     "clean": lambda p: p,
-    "noisy": lambda p: (p + 0.04 * torch.randn(p.shape, generator=Generator().manual_seed(5))).clamp(0, 1),
+    "noisy": lambda p: (
+        p + 0.04 * torch.randn(p.shape, generator=Generator().manual_seed(5))
+    ).clamp(0, 1),
     "blurred": lambda p: F.interpolate(F.avg_pool2d(p, 2), scale_factor=2, mode="bilinear"),
     "twice as large": lambda p: F.interpolate(p, scale_factor=2, mode="bilinear"),
     "darker": lambda p: 0.8 * p,
@@ -181,7 +197,9 @@ def test_detectors_read_true_pictures(look: str, damage: str) -> None:
 def test_detectors_do_not_see_what_is_not_there() -> None:
     empty = [Scene((), scene.ground) for scene in scenes(40)]
     pictures = painted([Scene((Thing("red", "circle", 0.5, 0.5, 0.15),), s.ground) for s in empty])
-    assert all(not read(picture[:, :, :16]).things for picture in pictures)  # a strip beside the object
+    assert all(
+        not read(picture[:, :, :16]).things for picture in pictures
+    )  # a strip beside the object
 
 
 # The judge
@@ -215,14 +233,18 @@ def test_a_swapped_relation_costs_a_fact_and_places() -> None:
     a, b = prompt.scene.things
     swapped = Scene((replace(a, x=b.x, y=b.y), replace(b, x=a.x, y=a.y)), prompt.scene.ground)
     verdict = judge(prompt, read(painted([swapped])[0]))
-    assert verdict.success == 0 and verdict.composition >= 0.7  # the objects are right, the relation is not
+    assert (
+        verdict.success == 0 and verdict.composition >= 0.7
+    )  # the objects are right, the relation is not
 
 
 def test_the_ground_counts_where_it_is_asked() -> None:
     prompt = prompt_of("texture")
     reading = read(painted([prompt.scene])[0])
     other = "wood" if prompt.scene.ground != "wood" else "sand"
-    assert judge(prompt, replace(reading, ground=other)).success == 0 < judge(prompt, reading).success
+    assert (
+        judge(prompt, replace(reading, ground=other)).success == 0 < judge(prompt, reading).success
+    )
 
 
 # Realism
@@ -236,7 +258,10 @@ def realism() -> Realism:
 def test_realism_orders_true_blended_and_flat_pictures(realism: Realism) -> None:
     some = scenes(40, seed=4)
     photo, flat = painted(some), painted(some, "flat")
-    means = [np.mean([realism.score(p) for p in share * photo + (1 - share) * flat]) for share in (1, 0.75, 0.5, 0)]
+    means = [
+        np.mean([realism.score(p) for p in share * photo + (1 - share) * flat])
+        for share in (1, 0.75, 0.5, 0)
+    ]
     assert means[0] > 0.95 and means[-1] < 0.2
     assert means == sorted(means, reverse=True)
 
@@ -255,6 +280,10 @@ def test_layouts_are_plain_json() -> None:
 
 def test_words_know_their_objects() -> None:
     text = caption(Random(1), Scene((Thing("blue", "ring", 0.5, 0.5, 0.1),), "sand"))
-    assert [w.text for w in text.words if w.things == (0,)] in (["blue", "ring"], ["blue", "hoop"], ["azure", "ring"],
-                                                                ["azure", "hoop"])  # fmt: skip
+    assert [w.text for w in text.words if w.things == (0,)] in (
+        ["blue", "ring"],
+        ["blue", "hoop"],
+        ["azure", "ring"],
+        ["azure", "hoop"],
+    )
     assert Word("a").things == ()

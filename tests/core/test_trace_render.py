@@ -10,10 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from realcompo_core.balancer import BalancerSettings
-from realcompo_core.grounding import Objects
-from realcompo_core.layout import Box, Entity, Layout
-from realcompo_core.render import (
+from realcompo_core.drawing.render import (
     BACKGROUND,
     attention_sheet,
     balance_sheet,
@@ -26,7 +23,10 @@ from realcompo_core.render import (
     polyline,
     stack,
 )
-from realcompo_core.trace import Reading, Step, Trace
+from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.sampling.settings import BalancerSettings
+from realcompo_core.sampling.trace import Reading, Step, Trace
+from realcompo_core.words.grounding import Objects
 
 SIZES = [(16, 16), (9, 31), (40, 12)]
 
@@ -39,13 +39,20 @@ def words(text: str, width: int) -> Tensor:
 
 def layout_of(objects: int) -> Layout:
     edges = [index / (objects + 1) for index in range(objects)]
-    return Layout(tuple(Entity(f"object {i}", Box(e, e, e + 1.9 / (objects + 1), 1)) for i, e in enumerate(edges)))
+    return Layout(
+        tuple(
+            Entity(f"object {i}", Box(e, e, e + 1.9 / (objects + 1), 1))
+            for i, e in enumerate(edges)
+        )
+    )
 
 
 def reading_of(layout: Layout, height: int, width: int, seed: int) -> Reading:
     generator = torch.Generator().manual_seed(seed)
     count = len(layout.entities)
-    attention = torch.rand(2, count, math.ceil(height / 2), math.ceil(width / 2), generator=generator)
+    attention = torch.rand(
+        2, count, math.ceil(height / 2), math.ceil(width / 2), generator=generator
+    )
     phrases = tuple(entity.phrase for entity in layout.entities)
     objects = objects_of(phrases, layout.rasterise(height, width))
     return Reading(attention, objects, torch.rand(2, count, generator=generator))
@@ -62,7 +69,9 @@ def trace_of(objects: int, steps: int, size: tuple[int, int] = (16, 16)) -> Trac
     trace = Trace(layout, BalancerSettings(), total_steps=steps)
     for index in range(steps):
         readings = {name: (reading_of(layout, *size, seed=index),) for name in ("text", "spatial")}
-        trace.steps.append(Step(index, 1.0, torch.linspace(0, 1, 2 * math.prod(size)).view(2, 1, *size), readings))
+        trace.steps.append(
+            Step(index, 1.0, torch.linspace(0, 1, 2 * math.prod(size)).view(2, 1, *size), readings)
+        )
     return trace
 
 
@@ -84,7 +93,9 @@ def test_sheets_are_images(objects: int, steps: int, size: tuple[int, int]) -> N
     check(loss_curves(trace, words))
 
 
-@pytest.mark.parametrize("trace", [Trace(), trace_of(2, 0), Trace(steps=[Step(0, 1.0, None)], total_steps=1)])
+@pytest.mark.parametrize(
+    "trace", [Trace(), trace_of(2, 0), Trace(steps=[Step(0, 1.0, None)], total_steps=1)]
+)
 def test_a_run_that_balanced_nothing_says_so(trace: Trace) -> None:
     said: list[str] = []
 
@@ -166,7 +177,9 @@ def test_a_trace_without_a_layout_still_has_its_balance() -> None:
 def test_the_balance_is_blue_for_text_and_orange_for_spatial() -> None:
     def sheet(weight: float) -> Tensor:
         step = Step(0, 1.0, torch.full((1, 1, 4, 4), weight))
-        return balance_sheet(Trace(steps=[step], total_steps=1), lambda _, width: torch.zeros(12, width, 3))
+        return balance_sheet(
+            Trace(steps=[step], total_steps=1), lambda _, width: torch.zeros(12, width, 3)
+        )
 
     red, _, blue = (sheet(1.0) - sheet(0.0)).mean(dim=(0, 1))
     assert red < 0 < blue
@@ -178,7 +191,9 @@ def test_the_balance_is_blue_for_text_and_orange_for_spatial() -> None:
 @pytest.mark.parametrize("shade", [0.0, 1.0])
 @pytest.mark.parametrize("size", [(64, 64), (48, 160), (13, 17)])
 @pytest.mark.parametrize("objects", [1, 12])
-def test_a_layout_is_drawn_over_its_canvas(objects: int, size: tuple[int, int], shade: float) -> None:
+def test_a_layout_is_drawn_over_its_canvas(
+    objects: int, size: tuple[int, int], shade: float
+) -> None:
     canvas = torch.full((*size, 3), shade)
     image = layout_image(canvas, layout_of(objects), words)
     check(image)
@@ -231,7 +246,9 @@ def test_stacks_and_rows_are_padded_with_background() -> None:
     torch.testing.assert_close(stack(images, gap=1)[2, 0], torch.tensor(BACKGROUND))
 
 
-@pytest.mark.parametrize("points", [[(0, 0), (1, 1)], [(0.5, 0.5)], [(0, 1), (0.5, 0), (1, 1)], [(0, 0.2), (0, 0.9)]])
+@pytest.mark.parametrize(
+    "points", [[(0, 0), (1, 1)], [(0.5, 0.5)], [(0, 1), (0.5, 0), (1, 1)], [(0, 0.2), (0, 0.9)]]
+)
 def test_a_line_passes_through_its_points(points: list[tuple[float, float]]) -> None:
     mask = polyline(points, 101, 201, margin=10)
     assert all(mask[round(90 - 80 * y), round(10 + 180 * x)] for x, y in points)
@@ -258,8 +275,12 @@ def test_restarting_forgets_the_run_but_not_the_layout() -> None:
 
 def test_a_loss_is_summed_over_objects_and_averaged_over_samples() -> None:
     losses = torch.tensor([[0.5, 0.25], [1.0, 0.25]])
-    reading = Reading(torch.ones(2, 2, 4, 4), objects_of(("cat", "dog"), torch.ones(2, 4, 4)), losses)
-    trace = Trace(steps=[Step(0, 2.0, None), Step(3, 1.0, None, {"text": (reading, reading), "spatial": ()})])
+    reading = Reading(
+        torch.ones(2, 2, 4, 4), objects_of(("cat", "dog"), torch.ones(2, 4, 4)), losses
+    )
+    trace = Trace(
+        steps=[Step(0, 2.0, None), Step(3, 1.0, None, {"text": (reading, reading), "spatial": ()})]
+    )
     assert trace.losses() == [{"step": 3, "text": 2.0, "spatial": 0}]
 
 
@@ -297,5 +318,7 @@ def test_many_objects_and_steps_fit_on_a_sheet() -> None:
         assert sheet.shape[1] < 1500
     titles = [text for text in said if "at the end" in text]
     assert (
-        len(titles) == 24 and titles[0].startswith("text: object 0, ") and titles[-1].startswith("spatial: object 11, ")
+        len(titles) == 24
+        and titles[0].startswith("text: object 0, ")
+        and titles[-1].startswith("spatial: object 11, ")
     )

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from demo.random_models import MODELS, write_apart
-from demo.server import ROOT, Client, serve
-
-sys.path.append(str(Path(__file__).parent))
-
-from frontend import Frontend
+from testkit.frontend import Frontend
+from testkit.random_models import MODELS, write_apart
+from testkit.server import ROOT, Client, serve
 
 # The newest frontend, or one of your own to test with.
-NEWEST = Path(os.environ.get("COMFYUI_FRONTEND", ROOT / ".host" / "frontend" / "comfyui_frontend_package" / "static"))
+NEWEST = Path(
+    os.environ.get(
+        "COMFYUI_FRONTEND", ROOT / ".host" / "frontend" / "comfyui_frontend_package" / "static"
+    )
+)
 TEST_SECONDS = 240  # a page that never answers must not hold everything up
 OPTIONS = [
     "--no-sandbox",
@@ -77,19 +77,28 @@ def server_of(enter: Callable, tmp_path_factory: pytest.TempPathFactory) -> Call
             folder = None if name == "pinned" else NEWEST
             if folder and not folder.is_dir():
                 pytest.fail(f"{folder} is missing: run `make browser`.")
-            servers[name] = enter(serve(tmp_path_factory.mktemp(name), models=MODELS, frontend=folder))
+            servers[name] = enter(
+                serve(tmp_path_factory.mktemp(name), models=MODELS, frontend=folder)
+            )
         return servers[name]
 
     return server
 
 
-@pytest.fixture(scope="session", params=["pinned-classic", "pinned-vue", "newest-classic", "newest-vue"])
+@pytest.fixture(
+    scope="session", params=["pinned-classic", "pinned-vue", "newest-classic", "newest-vue"]
+)
 def opened(
-    request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, browser: Any, server_of: Callable
+    request: pytest.FixtureRequest,
+    loop: asyncio.AbstractEventLoop,
+    browser: Any,
+    server_of: Callable,
 ) -> Iterator[Frontend]:
     """The frontend that the host pins or the newest, with either node renderer; a page is slow to start."""
     name, renderer = request.param.split("-")
-    frontend = loop.run_until_complete(Frontend.open(browser, server_of(name), vue=renderer == "vue"))
+    frontend = loop.run_until_complete(
+        Frontend.open(browser, server_of(name), vue=renderer == "vue")
+    )
     yield frontend
     loop.run_until_complete(frontend.close())
 
@@ -107,7 +116,9 @@ def chromium() -> str:
     names = [named] if named else ["chromium", "chromium-browser", "google-chrome"]
     found = next((path for path in map(shutil.which, names) if path), None)
     if found is None:
-        pytest.fail(f"No browser ({', '.join(names)}): run `make browser`, or set CHROMIUM to a Chromium's path.")
+        pytest.fail(
+            f"No browser ({', '.join(names)}): run `make browser`, or set CHROMIUM to a Chromium's path."
+        )
     return found
 
 

@@ -24,15 +24,17 @@ from PIL import Image
 
 from benchmarks.compbench.__main__ import main
 from benchmarks.compbench.graph import Graph, Place
-from benchmarks.compbench.prompts import Job, jobs_of, read_layouts, read_prompts
+from benchmarks.compbench.jobs import Job, jobs_of, read_layouts, read_prompts
 from benchmarks.compbench.template import Names, Template, read_template
-from demo.server import ROOT, Client, serve
 from realcompo_core.errors import InputError
+from testkit.server import ROOT, Client, serve
 
 WORKFLOW = Path(__file__).with_name("compbench.json")
 LAYOUTS = {
     "a red circle and a blue square on grass": "red circle: 0.1 0.3 0.45 0.7\nblue square: 0.55 0.3 0.9 0.7",
-    "a yellow ring on the sand.": {"objects": [{"phrase": "yellow ring", "box": [0.3, 0.3, 0.7, 0.7]}]},
+    "a yellow ring on the sand.": {
+        "objects": [{"phrase": "yellow ring", "box": [0.3, 0.3, 0.7, 0.7]}]
+    },
 }
 IMAGES = 6
 
@@ -56,12 +58,20 @@ def definitions(server: Client) -> dict[str, dict]:
     return ask(server, "object_info")
 
 
-def arguments(folder: Path, *more: str, layouts: dict | None = None, images: int = IMAGES) -> list[str]:
+def arguments(
+    folder: Path, *more: str, layouts: dict | None = None, images: int = IMAGES
+) -> list[str]:
     """A command line for the prompts above, and the files that it names."""
     folder.mkdir(exist_ok=True)
     (folder / "prompts.txt").write_bytes("\r\n".join(LAYOUTS).encode())
     (folder / "layouts.json").write_text(json.dumps(layouts or LAYOUTS))
-    files = [str(folder / "prompts.txt"), "--layouts", str(folder / "layouts.json"), "--workflow", str(WORKFLOW)]
+    files = [
+        str(folder / "prompts.txt"),
+        "--layouts",
+        str(folder / "layouts.json"),
+        "--workflow",
+        str(WORKFLOW),
+    ]
     return [*files, "--out", str(folder / "out"), "--images", str(images), *more]
 
 
@@ -69,8 +79,15 @@ def arguments(folder: Path, *more: str, layouts: dict | None = None, images: int
 def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
     """The command in a process of its own, which ends with the test, and so do the files that it leaves when killed."""
     command = [sys.executable, "-m", "benchmarks.compbench", *given]
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what is started in the background ignores it
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": heeding}
+    heeding = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # what is started in the background ignores it
+    pipes = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "preexec_fn": heeding,
+    }
     with (
         TemporaryDirectory(ignore_cleanup_errors=True) as short,  # Ray's sockets bear no long path
         subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": short}, **pipes) as process,
@@ -116,7 +133,11 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen | None = 
 def server_below(driver: int) -> psutil.Process:
     """The ComfyUI that a run has started: the first of its line, for it may be starting a process itself."""
     main_file = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
-    return next(process for process in psutil.Process(driver).children(recursive=True) if runs(process, main_file))
+    return next(
+        process
+        for process in psutil.Process(driver).children(recursive=True)
+        if runs(process, main_file)
+    )
 
 
 def runs(process: psutil.Process, file: str) -> bool:
@@ -154,7 +175,9 @@ def test_images_are_named_and_numbered_as_the_evaluators_read_them(whole: dict[s
     assert [name.split("_")[0] for name in whole] == [prompts[0]] * IMAGES + [prompts[1]] * IMAGES
     assert [number_of(name) for name in whole] == list(range(2 * IMAGES))
     assert f"{prompts[1]}_{IMAGES:06d}.png" in whole
-    assert len(set(whole.values())) == 2 * IMAGES and all(len(data) == 128 * 128 * 3 for data in whole.values())
+    assert len(set(whole.values())) == 2 * IMAGES and all(
+        len(data) == 128 * 128 * 3 for data in whole.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,8 +208,14 @@ def test_prompt_files_are_read_as_the_benchmark_reads_them(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("layouts", "told"),
     [
-        ('{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}', "two for"),
-        ('{"prompt": "a cat", "layout": "cat: 0.9 0 0.1 1"}', "layouts, 'a cat', line 1, box: expected"),
+        (
+            '{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}',
+            "two for",
+        ),
+        (
+            '{"prompt": "a cat", "layout": "cat: 0.9 0 0.1 1"}',
+            "layouts, 'a cat', line 1, box: expected",
+        ),
         ('{"prompt": "a cat"}', "line 1: expected"),
         ('{"prompt": "a dog", "layout": "dog: 0 0 1 1"}', "none for 'a cat'"),
         ("cat: 0 0 1 1", "line 1: expected JSON"),
@@ -207,7 +236,9 @@ def test_prompts_that_no_file_name_holds_are_told() -> None:
 # Where prompt, seed and layout go in a workflow
 
 
-def template(path: Path, definitions: dict, names: Names | None = None, *, with_layouts: bool = True) -> Template:
+def template(
+    path: Path, definitions: dict, names: Names | None = None, *, with_layouts: bool = True
+) -> Template:
     return read_template(path, definitions, names or Names(), with_layouts=with_layouts)
 
 
@@ -221,7 +252,9 @@ def test_places_are_found_in_a_saved_workflow(definitions: dict) -> None:
     queued = found.filled(Job(0, "a cat", 5, "cat: 0 0 1 1"))
     assert queued["4"]["inputs"]["text"] == "a cat" and queued["8"]["inputs"]["seed"] == 5
     assert queued["3"]["inputs"]["layout"] == "cat: 0 0 1 1"
-    assert not {"RealCompoTracePreview", "RealCompoLayoutPreview"} & {node["class_type"] for node in queued.values()}
+    assert not {"RealCompoTracePreview", "RealCompoLayoutPreview"} & {
+        node["class_type"] for node in queued.values()
+    }
 
 
 STOCK = {
@@ -229,8 +262,14 @@ STOCK = {
     "2": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "a corgi"}},
     "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ["2", 0]}},
     "4": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "blurry"}},
-    "5": {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["3", 0], "negative": ["4", 0]}},
-    "6": {"class_type": "KSampler", "inputs": {"positive": ["5", 0], "negative": ["5", 1], "seed": 1}},
+    "5": {
+        "class_type": "ControlNetApplyAdvanced",
+        "inputs": {"positive": ["3", 0], "negative": ["4", 0]},
+    },
+    "6": {
+        "class_type": "KSampler",
+        "inputs": {"positive": ["5", 0], "negative": ["5", 1], "seed": 1},
+    },
     "7": {"class_type": "VAEDecode", "inputs": {"samples": ["6", 0]}},
     "8": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}},
 }
@@ -238,7 +277,10 @@ STOCK = {
 
 def saved(folder: Path, **changes: dict) -> Path:
     """The stock workflow with other inputs of some nodes."""
-    nodes = {key: node | {"inputs": node["inputs"] | changes.get(f"n{key}", {})} for key, node in STOCK.items()}
+    nodes = {
+        key: node | {"inputs": node["inputs"] | changes.get(f"n{key}", {})}
+        for key, node in STOCK.items()
+    }
     (folder / "workflow.json").write_text(json.dumps(nodes))
     return folder / "workflow.json"
 
@@ -250,15 +292,25 @@ def test_the_prompt_is_found_through_links(tmp_path: Path, definitions: dict) ->
 
 def test_a_place_may_be_named(tmp_path: Path, definitions: dict) -> None:
     names = Names(prompts=["CLIPTextEncode.text"], seeds=["6.seed"])
-    found = template(saved(tmp_path, n3={"text": "a corgi"}), definitions, names, with_layouts=False)
+    found = template(
+        saved(tmp_path, n3={"text": "a corgi"}), definitions, names, with_layouts=False
+    )
     assert found.prompts == (Place("3", "text"), Place("4", "text"))
 
 
 @pytest.mark.parametrize(
     ("changes", "names", "told"),
     [
-        ({"n6": {"spatial_positive": ["4", 0]}}, Names(), "one input for the prompt, got several: 2.value, 4.text"),
-        ({"n6": {"positive": "nothing"}, "n5": {"positive": "nothing"}}, Names(), "one input for the prompt, got none"),
+        (
+            {"n6": {"spatial_positive": ["4", 0]}},
+            Names(),
+            "one input for the prompt, got several: 2.value, 4.text",
+        ),
+        (
+            {"n6": {"positive": "nothing"}, "n5": {"positive": "nothing"}},
+            Names(),
+            "one input for the prompt, got none",
+        ),
         ({"n3": {"seed": 2}}, Names(), "one input for the seed, got several: 3.seed, 6.seed"),
         ({"n7": {"samples": ["99", 0]}}, Names(), "none behind 7.samples"),
         ({}, Names(seeds=["6.noise"]), "got 6.noise, which is not there"),
@@ -267,13 +319,17 @@ def test_a_place_may_be_named(tmp_path: Path, definitions: dict) -> None:
         ({}, Names(image="Nothing"), "one node that saves the image, got none"),
     ],
 )
-def test_what_is_unclear_is_told(tmp_path: Path, definitions: dict, changes: dict, names: Names, told: str) -> None:
+def test_what_is_unclear_is_told(
+    tmp_path: Path, definitions: dict, changes: dict, names: Names, told: str
+) -> None:
     with pytest.raises(InputError, match=told):
         template(saved(tmp_path, **changes), definitions, names, with_layouts=False)
 
 
 def test_layouts_and_workflow_must_fit(tmp_path: Path, definitions: dict) -> None:
-    with pytest.raises(InputError, match=r"a layout for every prompt, got none, and a workflow whose 2\.layout"):
+    with pytest.raises(
+        InputError, match=r"a layout for every prompt, got none, and a workflow whose 2\.layout"
+    ):
         template(WORKFLOW, definitions, with_layouts=False)
     with pytest.raises(InputError, match="one input for the layout, got none"):
         template(saved(tmp_path), definitions)
@@ -281,7 +337,9 @@ def test_layouts_and_workflow_must_fit(tmp_path: Path, definitions: dict) -> Non
 
 def test_settings_tell_workflows_apart_not_the_prompts_they_were_saved_with(tmp_path: Path) -> None:
     def settings(**values: Any) -> dict:
-        graph = Graph({"1": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20} | values}}, {})
+        graph = Graph(
+            {"1": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20} | values}}, {}
+        )
         return Template(graph, (), (Place("1", "seed"),), (), "1").settings()
 
     assert settings() == settings(seed=2) != settings(steps=30)
@@ -290,7 +348,9 @@ def test_settings_tell_workflows_apart_not_the_prompts_they_were_saved_with(tmp_
 # Stops, failures and settings
 
 
-def test_a_killed_run_goes_on_where_it_was(server: Client, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_where_it_was(
+    server: Client, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     """Killed with a server of its own, which ends too; the rest is made by the running server."""
     with started(arguments(tmp_path, "--start-servers", "1", "--cpu")) as process:
         wait_for_images(tmp_path, process, 4)
@@ -309,7 +369,9 @@ def test_a_killed_run_goes_on_where_it_was(server: Client, whole: dict[str, byte
 
 
 def test_an_interrupted_run_takes_its_image_back(server: Client, tmp_path: Path) -> None:
-    given = arguments(tmp_path, "--server", server.url, "--workflow", str(changed(tmp_path, steps=1000)))
+    given = arguments(
+        tmp_path, "--server", server.url, "--workflow", str(changed(tmp_path, steps=1000))
+    )
     with started(given) as process:
         running = wait_until(lambda: ask(server, "queue")["queue_running"], process)
         process.send_signal(signal.SIGINT)
@@ -320,30 +382,41 @@ def test_an_interrupted_run_takes_its_image_back(server: Client, tmp_path: Path)
     assert ask(server, "history")[prompt_id]["status"]["messages"][-1][0] == "execution_interrupted"
 
 
-def test_a_run_keeps_to_its_settings(server: Client, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_keeps_to_its_settings(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     given = arguments(tmp_path, "--server", server.url, images=1)
     assert main(given) == 0 and len(names(tmp_path)) == 2
     assert main([*given, "--seed", "7"]) == 2
     assert "expected those it was begun with, got other seed" in capsys.readouterr().err
     assert main([*given, "--seed", "7", "--changed"]) == 0 and len(names(tmp_path)) == 2
-    assert [run["seed"] for run in json.loads((tmp_path / "out" / "run.json").read_text())["runs"]] == [42, 7]
+    assert [
+        run["seed"] for run in json.loads((tmp_path / "out" / "run.json").read_text())["runs"]
+    ] == [42, 7]
     (tmp_path / "out" / "samples" / "notes.txt").touch()
     assert main([*given, "--seed", "7"]) == 2
     assert "expected images of this run only, got 'notes.txt'" in capsys.readouterr().err
 
 
-def test_failures_are_recorded_and_tried_again(server: Client, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_failures_are_recorded_and_tried_again(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     first, second = LAYOUTS
     wrong = {first: "purple cross: 0.1 0.3 0.45 0.7", second: LAYOUTS[second]}
     common = ("--server", server.url, "--tries", "2")
     assert main(arguments(tmp_path, *common, layouts=wrong, images=2)) == 1
     assert "2 images could not be made" in capsys.readouterr().err
-    failures = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    failures = [
+        json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    ]
     assert [(failure["number"], failure["prompt"], failure["seed"]) for failure in failures] == [
         (0, first, 42),
         (1, first, 43),
     ]
-    assert all(len(failure["errors"]) == 2 and "purple cross" in failure["errors"][1] for failure in failures)
+    assert all(
+        len(failure["errors"]) == 2 and "purple cross" in failure["errors"][1]
+        for failure in failures
+    )
     assert [number_of(name) for name in names(tmp_path)] == [2, 3]
 
     assert main(arguments(tmp_path, *common, "--changed", images=2)) == 0
@@ -357,7 +430,9 @@ def test_a_planner_makes_the_layouts(server: Client, tmp_path: Path) -> None:
     planner = {"prompt": "a corgi", "profile": "offline", "seed": 3}
     nodes["2"] = {"class_type": "RealCompoLayoutPlanner", "inputs": planner}
     (tmp_path / "planned.json").write_text(json.dumps(nodes))
-    (tmp_path / "prompts.txt").write_text("a red circle to the left of a blue square\na yellow ring\n")
+    (tmp_path / "prompts.txt").write_text(
+        "a red circle to the left of a blue square\na yellow ring\n"
+    )
     files = [
         str(tmp_path / "prompts.txt"),
         "--workflow",
@@ -368,13 +443,23 @@ def test_a_planner_makes_the_layouts(server: Client, tmp_path: Path) -> None:
     assert main([*files, "--server", server.url, "--images", "2"]) == 0
     assert [number_of(name) for name in names(tmp_path)] == [0, 1, 2, 3]
     places = json.loads((tmp_path / "out" / "run.json").read_text())["runs"][0]["places"]
-    assert places == {"prompts": ["2.prompt", "3.text"], "seeds": ["7.seed"], "layouts": [], "image": "9"}
+    assert places == {
+        "prompts": ["2.prompt", "3.text"],
+        "seeds": ["7.seed"],
+        "layouts": [],
+        "image": "9",
+    }
     [queued] = [run["prompt"][2] for run in list(ask(server, "history").values())[-1:]]
     assert queued["2"]["inputs"] == planner | {"prompt": "a yellow ring"}
 
 
 def test_an_image_that_takes_too_long_is_stopped(server: Client, tmp_path: Path) -> None:
-    assert main(arguments(tmp_path, "--server", server.url, "--tries", "1", "--limit", "0.01", images=1)) == 1
+    assert (
+        main(
+            arguments(tmp_path, "--server", server.url, "--tries", "1", "--limit", "0.01", images=1)
+        )
+        == 1
+    )
     [one, _] = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
     assert "TimeoutError after 0.01 s" in json.loads(one)["errors"][0] and not names(tmp_path)
     queue = ask(server, "queue")
@@ -384,7 +469,9 @@ def test_an_image_that_takes_too_long_is_stopped(server: Client, tmp_path: Path)
 def test_a_workflow_that_the_server_refuses_ends_the_run(
     server: Client, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    given = arguments(tmp_path, "--server", server.url, "--workflow", str(changed(tmp_path, steps=0)))
+    given = arguments(
+        tmp_path, "--server", server.url, "--workflow", str(changed(tmp_path, steps=0))
+    )
     assert main(given) == 1
     assert "RealCompoKSampler: Value 0 smaller than min of 1 (steps)" in capsys.readouterr().err
     assert not names(tmp_path) and not (tmp_path / "out" / "failures.jsonl").exists()
@@ -404,9 +491,13 @@ def test_half_a_picture_counts_as_none(whole: dict[str, bytes]) -> None:
         _whole_png(png.getvalue()[:-30])
 
 
-def test_on_ray_a_lost_worker_loses_no_image(server: Client, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_on_ray_a_lost_worker_loses_no_image(
+    server: Client, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     """Two workers, one with the running server and one with a server of its own, which is killed with it."""
-    with started(arguments(tmp_path, "--server", server.url, "--start-servers", "1", "--cpu")) as process:
+    with started(
+        arguments(tmp_path, "--server", server.url, "--start-servers", "1", "--cpu")
+    ) as process:
         wait_for_images(tmp_path, process, 2)
         its_server = server_below(process.pid)
         victim = its_server.parent()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from io import BytesIO
 
 import pytest
-from frontend import Frontend
 from PIL import Image
 
-from demo.random_models import CHECKPOINT, GLIGEN
-from demo.server import ROOT
+from testkit.chat_server import MODEL, ChatServer, silent
+from testkit.frontend import Frontend
+from testkit.random_models import CHECKPOINT, GLIGEN
 
-sys.path.append(str(ROOT / "tests" / "host"))
-
-from chat_server import MODEL, ChatServer, silent
-
-CUBE, BALL = ("a red cube", (0.05, 0.3, 0.45, 0.9)), ("a blue ball", (0.55, 0.3, 0.95, 0.9))  # a new node's example
+CUBE, BALL = (
+    ("a red cube", (0.05, 0.3, 0.45, 0.9)),
+    ("a blue ball", (0.55, 0.3, 0.95, 0.9)),
+)  # a new node's example
 SIDE = 64
 
 
@@ -30,16 +28,30 @@ async def empty_editor(ui: Frontend) -> int:
 async def picture_workflow(ui: Frontend) -> int:
     """Everything from a layout to a saved image, with small random models; returns the layout node."""
     layout = await empty_editor(ui)
-    kinds = ["CheckpointLoaderSimple", "GLIGENLoader", "RealCompoLayoutConditioning", "EmptyLatentImage",
-             "RealCompoKSampler", "VAEDecode", "SaveImage"]  # fmt: skip
+    kinds = [
+        "CheckpointLoaderSimple",
+        "GLIGENLoader",
+        "RealCompoLayoutConditioning",
+        "EmptyLatentImage",
+        "RealCompoKSampler",
+        "VAEDecode",
+        "SaveImage",
+    ]
     nodes = [await ui.add(kind, 500 + 300 * place) for place, kind in enumerate(kinds)]
     models, gligen, words, latent, sampler, decode, save = nodes
     links = [
-        (models, "CLIP", words, "clip"), (gligen, "GLIGEN", words, "gligen"), (layout, "layout", words, "layout"),
-        (models, "MODEL", sampler, "model"), (words, "text", sampler, "positive"), (words, "text", sampler, "negative"),
-        (words, "spatial", sampler, "spatial_positive"), (latent, "LATENT", sampler, "latent_image"),
-        (sampler, "latent", decode, "samples"), (models, "VAE", decode, "vae"), (decode, "IMAGE", save, "images"),
-    ]  # fmt: skip
+        (models, "CLIP", words, "clip"),
+        (gligen, "GLIGEN", words, "gligen"),
+        (layout, "layout", words, "layout"),
+        (models, "MODEL", sampler, "model"),
+        (words, "text", sampler, "positive"),
+        (words, "text", sampler, "negative"),
+        (words, "spatial", sampler, "spatial_positive"),
+        (latent, "LATENT", sampler, "latent_image"),
+        (sampler, "latent", decode, "samples"),
+        (models, "VAE", decode, "vae"),
+        (decode, "IMAGE", save, "images"),
+    ]
     for link in links:
         await ui.connect(*link)
     await ui.set(models, ckpt_name=CHECKPOINT)
@@ -77,7 +89,9 @@ async def test_two_drawn_boxes_make_a_picture_that_brings_the_graph_back(ui: Fro
     text = await ui.text(layout)
     await ui.load({**before, "nodes": [], "links": []})
     await ui.drop("#graph-canvas", "picture.png", png)
-    await ui.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(before["nodes"]))
+    await ui.page.wait_for_function(
+        "count => app.graph.nodes.length === count", arg=len(before["nodes"])
+    )
     assert await ui.text(layout) == text
     after = await ui.saved()
     assert values(after) == values(before) and after["links"] == before["links"]
@@ -85,7 +99,9 @@ async def test_two_drawn_boxes_make_a_picture_that_brings_the_graph_back(ui: Fro
 
 
 def values(workflow: dict) -> dict:
-    return {node["id"]: (node["type"], node.get("widgets_values") or []) for node in workflow["nodes"]}
+    return {
+        node["id"]: (node["type"], node.get("widgets_values") or []) for node in workflow["nodes"]
+    }
 
 
 # What is stored and brought back
@@ -96,7 +112,14 @@ async def test_a_new_node_shows_its_example_and_stores_one_text(ui: Frontend) ->
     editor = await ui.editor(node)
     assert await editor.locator(".rc-label").all_inner_texts() == [CUBE[0], BALL[0]]
     [saved] = (await ui.saved())["nodes"]
-    assert saved["widgets_values"] == [await ui.text(node), 512, 512, "x y width height", "pixels", ""]
+    assert saved["widgets_values"] == [
+        await ui.text(node),
+        512,
+        512,
+        "x y width height",
+        "pixels",
+        "",
+    ]
     assert not (await ui.text(node)).startswith("{")  # an older format is rewritten only by an edit
     await ui.draw(node, "a dog", 0.3, 0.05, 0.7, 0.25)
     assert near(await ui.layout(node), CUBE, BALL, ("a dog", (0.3, 0.05, 0.7, 0.25)))
@@ -116,7 +139,9 @@ async def test_saved_and_reloaded(ui: Frontend) -> None:
     await ui.page.wait_for_function(
         "name => app.extensionManager.workflow.activeWorkflow.path.includes(name)", arg=name
     )
-    await ui.page.wait_for_function("() => !app.extensionManager.workflow.activeWorkflow.isModified")
+    await ui.page.wait_for_function(
+        "() => !app.extensionManager.workflow.activeWorkflow.isModified"
+    )
     stored = await ui.client.get(f"userdata/workflows%2F{name}.json")
     assert stored["nodes"][0]["widgets_values"][0] == text
 
@@ -126,7 +151,9 @@ async def test_saved_and_reloaded(ui: Frontend) -> None:
     assert await ui.text(node) == text
     assert await (await ui.editor(node)).locator(".rc-label").all_inner_texts() == ["a cat"]
     await ui.draw(node, "a dog", 0.5, 0.1, 0.9, 0.6)
-    assert near(await ui.layout(node), ("a cat", (0.1, 0.1, 0.4, 0.6)), ("a dog", (0.5, 0.1, 0.9, 0.6)))
+    assert near(
+        await ui.layout(node), ("a cat", (0.1, 0.1, 0.4, 0.6)), ("a dog", (0.5, 0.1, 0.9, 0.6))
+    )
     assert ui.errors == []
 
 
@@ -174,7 +201,9 @@ async def test_copies_are_independent_also_in_another_graph(ui: Frontend) -> Non
     assert await ui.text(copy) == text
     await ui.show(copy)
     await ui.draw(copy, "a dog", 0.5, 0.1, 0.9, 0.6)
-    assert near(await ui.layout(copy), ("a cat", (0.1, 0.1, 0.4, 0.6)), ("a dog", (0.5, 0.1, 0.9, 0.6)))
+    assert near(
+        await ui.layout(copy), ("a cat", (0.1, 0.1, 0.4, 0.6)), ("a dog", (0.5, 0.1, 0.9, 0.6))
+    )
     assert await ui.text(node) == text
 
     await ui.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
@@ -203,7 +232,9 @@ async def test_resized_collapsed_and_in_a_subgraph(ui: Frontend) -> None:
     await ui.draw(node, "a cat", 0.1, 0.1, 0.4, 0.6)
     assert near(await ui.layout(node), ("a cat", (0.1, 0.1, 0.4, 0.6)))
 
-    await ui.evaluate("id => { app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])) }", node)
+    await ui.evaluate(
+        "id => { app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])) }", node
+    )
     await ui.evaluate(OPEN_SUBGRAPH)
     [inner] = await ui.nodes()
     await ui.show_at(1)
@@ -213,11 +244,18 @@ async def test_resized_collapsed_and_in_a_subgraph(ui: Frontend) -> None:
     text = await ui.text(inner)
     await ui.evaluate("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
     saved = await ui.saved()
-    assert text in [value for node in saved["definitions"]["subgraphs"][0]["nodes"] for value in node["widgets_values"]]
+    assert text in [
+        value
+        for node in saved["definitions"]["subgraphs"][0]["nodes"]
+        for value in node["widgets_values"]
+    ]
     await ui.load(saved)
     await ui.evaluate(OPEN_SUBGRAPH)
     [inner] = await ui.nodes()
-    assert await (await ui.editor(inner)).locator(".rc-label").all_inner_texts() == ["a cat", "a dog"]
+    assert await (await ui.editor(inner)).locator(".rc-label").all_inner_texts() == [
+        "a cat",
+        "a dog",
+    ]
     assert ui.errors == []
 
 
@@ -242,7 +280,9 @@ async def test_the_keyboard_does_everything(ui: Frontend) -> None:
     await ui.press("Escape", "Shift+Tab")
     assert await editor.locator(".rc-selected .rc-label").inner_text() == CUBE[0]
     await ui.press("Tab", "Tab")  # past the last box, out of the editor
-    assert not await editor.get_by_label("Boxes.").evaluate("element => element === document.activeElement")
+    assert not await editor.get_by_label("Boxes.").evaluate(
+        "element => element === document.activeElement"
+    )
     assert await ui.nodes() == [node]
     assert ui.errors == []
 
@@ -252,7 +292,9 @@ async def test_typing_a_phrase_is_no_shortcut(ui: Frontend) -> None:
     await ui.click(node, 0.25, 0.6, click_count=2)
     before = await ui.evaluate(SURROUNDINGS)
     await ui.page.keyboard.type("r w.q m?")
-    await ui.press("Control+b", "Control+m", "Control+g", "Alt+c", "Control+a", "Delete", "Control+z", "Delete")
+    await ui.press(
+        "Control+b", "Control+m", "Control+g", "Alt+c", "Control+a", "Delete", "Control+z", "Delete"
+    )
     await ui.page.keyboard.type("a cat")
     assert await ui.evaluate(SURROUNDINGS) == before
     await ui.press("Enter")
@@ -269,7 +311,8 @@ async def test_a_connected_text_is_not_edited(ui: Frontend) -> None:
     await ui.press("n", "Delete", "Control+z")
     assert await editor.locator(".rc-box").count() == 0 and await ui.text(node) == text
     await ui.evaluate(
-        "id => { const node = app.graph.getNodeById(id); node.disconnectInput(node.findInputSlot('layout')) }", node
+        "id => { const node = app.graph.getNodeById(id); node.disconnectInput(node.findInputSlot('layout')) }",
+        node,
     )
     await editor.locator(".rc-box").nth(1).wait_for()
     assert ui.errors == []
@@ -295,7 +338,12 @@ async def test_the_mouse_does_everything(ui: Frontend) -> None:
     await ui.click(node, 0.2, 0.6, click_count=2)
     await ui.page.keyboard.type("a red house")
     await ui.leave()
-    assert [phrase for phrase, _ in await ui.layout(node)] == ["a red house", BALL[0], BALL[0], "a door"]
+    assert [phrase for phrase, _ in await ui.layout(node)] == [
+        "a red house",
+        BALL[0],
+        BALL[0],
+        "a door",
+    ]
 
     x, y = await ui.point(node, 0.25, 0.75)  # of the house, below the door
     await ui.page.mouse.move(x, y)
@@ -312,13 +360,17 @@ async def test_the_mouse_does_everything(ui: Frontend) -> None:
     assert ui.errors == []
 
 
-async def test_zoom_is_the_editors_where_it_has_the_focus_and_panning_the_graphs(ui: Frontend) -> None:
+async def test_zoom_is_the_editors_where_it_has_the_focus_and_panning_the_graphs(
+    ui: Frontend,
+) -> None:
     node = await ui.add("RealCompoLayout")
     stage = (await ui.editor(node)).locator(".rc-stage")
     await ui.click(node, 0.1, 0.1)
     width = await stage.evaluate("element => element.clientWidth")
     await ui.page.mouse.wheel(0, -100)
-    await ui.page.wait_for_function("width => document.querySelector('.rc-stage').clientWidth > 1.2 * width", arg=width)
+    await ui.page.wait_for_function(
+        "width => document.querySelector('.rc-stage').clientWidth > 1.2 * width", arg=width
+    )
     assert await ui.evaluate("() => app.canvas.ds.scale") == 1
     await ui.press("0")
     assert await stage.evaluate("element => element.clientWidth") == width
@@ -353,22 +405,30 @@ async def test_pictures_to_trace_over(ui: Frontend) -> None:
 
     await ui.set(loader, image="traced.png")
     await ui.connect(loader, "IMAGE", node, "image")
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 64")
+    await ui.page.wait_for_function(
+        "() => document.querySelector('.rc-picture')?.naturalWidth === 64"
+    )
     assert "traced.png" in await picture.get_attribute("src")
 
     dropped = BytesIO()
     Image.new("RGB", (32, 32), "blue").save(dropped, "png")
     await ui.drop(".rc-stage", "blue.png", dropped.getvalue())
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 32")
+    await ui.page.wait_for_function(
+        "() => document.querySelector('.rc-picture')?.naturalWidth === 32"
+    )
     assert (await picture.get_attribute("src")).startswith("blob:")
     assert await ui.nodes() == [node, loader] and "blob:" not in str(await ui.saved())
     await ui.leave()  # the graph's history sees the nodes before the drawing
     await ui.draw(node, "a cat", 0.1, 0.1, 0.4, 0.6)
     await ui.leave()
     await ui.graph_undo()
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 32")
+    await ui.page.wait_for_function(
+        "() => document.querySelector('.rc-picture')?.naturalWidth === 32"
+    )
     await (await ui.editor(node)).get_by_role("button", name="Picture to trace over").click()
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 64")
+    await ui.page.wait_for_function(
+        "() => document.querySelector('.rc-picture')?.naturalWidth === 64"
+    )
     assert ui.errors == []
 
 
@@ -378,12 +438,16 @@ async def test_what_the_node_was_given_is_shown_after_a_run(ui: Frontend) -> Non
         await ui.add("EmptyImage", 600),
         await ui.add("RealCompoLayoutPreview", 900),
     )
-    await ui.set(image, color=secrets.randbelow(2**24))  # the server tells nothing new of what it has cached
+    await ui.set(
+        image, color=secrets.randbelow(2**24)
+    )  # the server tells nothing new of what it has cached
     await ui.connect(image, "IMAGE", node, "image")
     await ui.connect(node, "layout", preview, "layout")
     await ui.leave()
     await ui.run()
-    await ui.page.wait_for_function("() => document.querySelector('.rc-picture')?.naturalWidth === 512")
+    await ui.page.wait_for_function(
+        "() => document.querySelector('.rc-picture')?.naturalWidth === 512"
+    )
     assert ui.errors == []
 
 
@@ -391,7 +455,10 @@ async def test_a_planner_says_what_it_waits_for(ui: Frontend) -> None:
     with ChatServer([silent(60)]) as model:
         profile = ui.client.log.parent / "user" / "realcompo_planner.toml"
         profile.write_text(f'[slow]\nurl = "{model.url}"\nmodel = "{MODEL}"\n')
-        node, preview = await ui.add("RealCompoLayoutPlanner"), await ui.add("RealCompoLayoutPreview", 500)
+        node, preview = (
+            await ui.add("RealCompoLayoutPlanner"),
+            await ui.add("RealCompoLayoutPreview", 500),
+        )
         await ui.set(node, prompt="a cat", profile="slow")
         await ui.connect(node, "layout", preview, "layout")
         await ui.leave()
@@ -414,7 +481,12 @@ async def test_hostile_and_broken_texts(ui: Frontend) -> None:
     await ui.click(node, 0.5, 0.5)
     await ui.click(node, 0.5, 0.5, click_count=2)
     assert await editor.get_by_label("Phrase", exact=True).input_value() == HOSTILE
-    assert await editor.locator(".rc-stage img:not(.rc-picture), .rc-stage script, .rc-status *").count() == 0
+    assert (
+        await editor.locator(
+            ".rc-stage img:not(.rc-picture), .rc-stage script, .rc-status *"
+        ).count()
+        == 0
+    )
     assert await ui.evaluate("() => window.hacked") is None
 
     for broken in ("a cat: 0 0 1", '{"version": 7, "objects": []}', "{"):

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo.random_models import MODELS, layout_overrides, write_apart
-from demo.server import ROOT, Client, ServerError, serve
-from demo.workflow import to_prompt
-
-sys.path.append(str(ROOT / "tests" / "host"))
-
-from chat_server import KEY, MODEL, ChatServer, layout_reply, raw, whole
+from testkit.chat_server import KEY, MODEL, ChatServer, layout_reply, raw, whole
+from testkit.random_models import MODELS, layout_overrides, write_apart
+from testkit.server import ROOT, Client, ServerError, serve
+from testkit.workflow import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "realcompo_layout_planned.json"
 VARIABLE = "REALCOMPO_TEST_KEY"
@@ -57,7 +53,9 @@ def models() -> None:
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_a_planned_picture_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
+def test_a_planned_picture_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
     seen: list[bytes] = []
 
@@ -85,9 +83,13 @@ def test_a_planned_picture_and_no_secret(tmp_path: Path, monkeypatch: pytest.Mon
         asyncio.run(work(model))
     assert len(model.asked) == 1 and model.asked[0].headers["Authorization"] == f"Bearer {KEY}"
     told = b"profile 'local': 2 objects: two corgis, a red ball" if works else b"got a refused one"
-    assert any(told in data for data in seen) and any(b"asking profile 'local'..." in data for data in seen)
+    assert any(told in data for data in seen) and any(
+        b"asking profile 'local'..." in data for data in seen
+    )
     pictures = [data for data in seen if data.startswith(b"\x89PNG")]
-    assert bool(pictures) == works and all(b"RealCompoLayoutPlanner" in data for data in pictures[:1])
+    assert bool(pictures) == works and all(
+        b"RealCompoLayoutPlanner" in data for data in pictures[:1]
+    )
     for secret in (KEY, MODEL, VARIABLE, model.url, f"127.0.0.1:{model.port}", "hidden-path-42"):
         assert [data[:200] for data in seen if secret.encode() in data] == []
 
@@ -99,6 +101,13 @@ def test_the_workflow_plans_offline_out_of_the_box(tmp_path: Path) -> None:
             return prompt, await client.run(prompt)
 
     prompt, outputs = asyncio.run(work())
-    [status] = [o["text"][0] for key, o in outputs.items() if prompt[key]["class_type"] == "RealCompoLayoutPlanner"]
-    assert status == "offline planner: 5 objects: two corgis (2), a tabby cat, a wooden bench, a red ball"
+    [status] = [
+        o["text"][0]
+        for key, o in outputs.items()
+        if prompt[key]["class_type"] == "RealCompoLayoutPlanner"
+    ]
+    assert (
+        status
+        == "offline planner: 5 objects: two corgis (2), a tabby cat, a wooden bench, a red ball"
+    )
     assert any(image["type"] == "output" for o in outputs.values() for image in o.get("images", []))

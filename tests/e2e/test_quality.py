@@ -13,13 +13,21 @@ from benchmarks.arms import ARMS, STATIC
 from benchmarks.quality import code_hash, lines_of, scored
 from benchmarks.search import candidates
 from benchmarks.statistics import MEASURES, above, front, measures, resamples
-from demo.server import ROOT
+from testkit.server import ROOT
 
 PROMPTS = 18
 
 
 def quality(output: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "benchmarks.quality", "--quick", "--output", str(output), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.quality",
+        "--quick",
+        "--output",
+        str(output),
+        *options,
+    ]
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
@@ -41,7 +49,9 @@ def report(output: Path) -> dict:
     return json.loads((output / f"composition-held-out-control-{PROMPTS}x1.json").read_text())
 
 
-def test_the_report_counts_the_code_that_made_its_scores(output: Path, arms: dict[str, dict]) -> None:
+def test_the_report_counts_the_code_that_made_its_scores(
+    output: Path, arms: dict[str, dict]
+) -> None:
     assert report(output)["code"] == {code_hash(): PROMPTS * len(arms)}
 
 
@@ -52,8 +62,12 @@ def test_the_text_branch_looks_real_and_the_spatial_branch_places(arms: dict[str
     assert text["composition"] < spatial["composition"] - 0.1 and text["placed"] < 0.3
 
 
-def test_balancing_composes_better_than_text_and_looks_better_than_spatial(arms: dict[str, dict]) -> None:
-    text, spatial, dynamic = (arms[name] for name in ("text only", "spatial only", "dynamic balanced"))
+def test_balancing_composes_better_than_text_and_looks_better_than_spatial(
+    arms: dict[str, dict],
+) -> None:
+    text, spatial, dynamic = (
+        arms[name] for name in ("text only", "spatial only", "dynamic balanced")
+    )
     assert dynamic["composition"] > text["composition"] + 0.05
     assert dynamic["realism"] > spatial["realism"] + 0.15
     assert dynamic["joint"] > max(text["joint"], spatial["joint"])
@@ -64,7 +78,14 @@ def test_every_arm_has_every_measure_with_its_interval(arms: dict[str, dict]) ->
         for name in MEASURES:
             low, high = row["ci"][name]
             assert 0 <= low <= row[name] <= high <= 1
-        assert set(row["by_category"]) == {"colour", "shape", "texture", "spatial", "numeracy", "complex"}
+        assert set(row["by_category"]) == {
+            "colour",
+            "shape",
+            "texture",
+            "spatial",
+            "numeracy",
+            "complex",
+        }
 
 
 def test_a_second_run_makes_the_same_pictures_bit_for_bit(output: Path, tmp_path: Path) -> None:
@@ -94,9 +115,17 @@ def test_scores_of_other_settings_do_not_count(tmp_path: Path) -> None:
     arm = next(arm for arm in ARMS if arm.name == "dynamic balanced")
     line = {"arm": arm.name, "balancer": arm.balancer, "prompt": 1, "pictures": []}
     first = {**line, "prompt": 0}
-    others = [{**line, "balancer": {**arm.balancer, "lean": -1.0}}, {**line, "prompt": 3}, {**line, "arm": "unknown"}]
-    (tmp_path / "0.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (*others, line, first)))
-    (tmp_path / "1.jsonl").write_text(json.dumps(line) + "\n")  # of two runs at one time: it counts once
+    others = [
+        {**line, "balancer": {**arm.balancer, "lean": -1.0}},
+        {**line, "prompt": 3},
+        {**line, "arm": "unknown"},
+    ]
+    (tmp_path / "0.jsonl").write_text(
+        "".join(json.dumps(each) + "\n" for each in (*others, line, first))
+    )
+    (tmp_path / "1.jsonl").write_text(
+        json.dumps(line) + "\n"
+    )  # of two runs at one time: it counts once
     assert scored([arm], 3, tmp_path) == [first, line]
 
 

@@ -12,17 +12,32 @@ from typing import Any
 import pytest
 
 from demo.__main__ import demo
-from demo.random_models import CONTROLNET, MODELS, layout_overrides, write_apart
-from demo.server import ROOT, Client, ServerError, serve
-from demo.workflow import to_prompt, widget_names
+from testkit.custom_nodes import STAND_INS
+from testkit.random_models import CONTROLNET, MODELS, layout_overrides, write_apart
+from testkit.server import ROOT, Client, ServerError, serve
+from testkit.workflow import to_prompt, widget_names
 
 NODES = {
-    "RealCompoLayout", "RealCompoLayoutConditioning", "RealCompoAttentionCapture", "RealCompoBalancer",
-    "RealCompoGuider", "RealCompoKSampler", "RealCompoTracePreview", "RealCompoLayoutPreview",
-    "RealCompoLayoutFromPose", "RealCompoLayoutFromMasks", "RealCompoLayoutFromSegmentation",
-    "RealCompoLayoutPlanner", "SepEnConcepts", "SepEnTrain", "SepEnConditioning", "SepEnGuidance",
-}  # fmt: skip
-FOREIGN = {"DWPreprocessor"}  # of comfyui_controlnet_aux: ComfyUI 0.3.75 has no pose nodes of its own
+    "RealCompoLayout",
+    "RealCompoLayoutConditioning",
+    "RealCompoAttentionCapture",
+    "RealCompoBalancer",
+    "RealCompoGuider",
+    "RealCompoKSampler",
+    "RealCompoTracePreview",
+    "RealCompoLayoutPreview",
+    "RealCompoLayoutFromPose",
+    "RealCompoLayoutFromMasks",
+    "RealCompoLayoutFromSegmentation",
+    "RealCompoLayoutPlanner",
+    "SepEnConcepts",
+    "SepEnTrain",
+    "SepEnConditioning",
+    "SepEnGuidance",
+}
+FOREIGN = {
+    "DWPreprocessor"
+}  # of comfyui_controlnet_aux: ComfyUI 0.3.75 has no pose nodes of its own
 WORKFLOW = ROOT / "workflows" / "realcompo_layout_gligen.json"
 
 
@@ -102,7 +117,11 @@ def test_progress_preview_and_a_prompt_stop(tmp_path: Path) -> None:
 
     values, events, after = run(work())
     assert stop_at <= max(values) < steps / 2
-    assert "preview" in events and "execution_interrupted" in events and "execution_success" not in events
+    assert (
+        "preview" in events
+        and "execution_interrupted" in events
+        and "execution_success" not in events
+    )
     assert saved_image(after)
 
 
@@ -110,14 +129,18 @@ def test_an_error_is_told_and_the_server_goes_on(tmp_path: Path) -> None:
     async def work() -> tuple[str, dict]:
         async with serve(tmp_path, models=MODELS) as client:
             broken = await small_prompt(client)
-            layout = next(node for node in broken.values() if node["class_type"] == "RealCompoLayout")
+            layout = next(
+                node for node in broken.values() if node["class_type"] == "RealCompoLayout"
+            )
             layout["inputs"]["layout"] = "a corgi: 0.5 0.1 0.2 0.9"
             with pytest.raises(ServerError) as caught:
                 await client.run(broken)
             return str(caught.value), await client.run(await small_prompt(client))
 
     error, after = run(work())
-    assert error.startswith("RealCompoLayout: RealCompo Layout, line 1, box: expected [left, top, right, bottom]")
+    assert error.startswith(
+        "RealCompoLayout: RealCompo Layout, line 1, box: expected [left, top, right, bottom]"
+    )
     assert after
 
 
@@ -125,21 +148,35 @@ def test_the_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     from PIL import Image
 
     report = json.loads(run(demo(tmp_path / "demo")).read_text())
-    assert set(report) == {"image", "comparison", "host_version", "settings", "rows", "seconds", "losses"}
+    assert set(report) == {
+        "image",
+        "comparison",
+        "host_version",
+        "settings",
+        "rows",
+        "seconds",
+        "losses",
+    }
     assert report["rows"]["spatial"] == 4 * 2 * 25  # four pictures, guided
-    assert [row["step"] for row in report["losses"]][-1] == 24  # the last step tells what the one before led to
+    assert [row["step"] for row in report["losses"]][
+        -1
+    ] == 24  # the last step tells what the one before led to
     assert report["settings"]["steps"] == 25 and report["settings"]["mode"] == "dynamic"
     with Image.open(report["image"]) as image, Image.open(report["comparison"]) as comparison:
         assert image.size == (256, 256) and len(image.getcolors(256 * 256)) > 1000
         assert comparison.size == (800, 4 * 222)
-    assert all((tmp_path / "demo" / f"{name}.png").exists() for name in ("balance", "attention", "losses"))
+    assert all(
+        (tmp_path / "demo" / f"{name}.png").exists() for name in ("balance", "attention", "losses")
+    )
 
 
 def test_a_prompt_with_a_missing_value_is_refused_and_not_run_in_part(tmp_path: Path) -> None:
     async def work() -> None:
         async with serve(tmp_path, models=MODELS) as client:
             prompt = await small_prompt(client)
-            sampler = next(node for node in prompt.values() if node["class_type"] == "RealCompoKSampler")
+            sampler = next(
+                node for node in prompt.values() if node["class_type"] == "RealCompoKSampler"
+            )
             del sampler["inputs"]["steps"]
             with pytest.raises(ServerError, match="steps"):
                 await client.run(prompt)
@@ -150,7 +187,9 @@ def test_a_prompt_with_a_missing_value_is_refused_and_not_run_in_part(tmp_path: 
 def test_the_mask_workflow_runs(tmp_path: Path) -> None:
     outputs, types = run(run_workflow(tmp_path, "realcompo_layout_masks", {}))
     assert saved_image(outputs)
-    text = next(o["text"] for key, o in outputs.items() if types[key] == "RealCompoLayoutConditioning")
+    text = next(
+        o["text"] for key, o in outputs.items() if types[key] == "RealCompoLayoutConditioning"
+    )
     assert text == ["a red sofa: red[4] sofa[5]\na potted plant: potted[8] plant[9]"]
 
 
@@ -160,13 +199,18 @@ def test_the_pose_workflow_runs(tmp_path: Path) -> None:
 
     stand_in = tmp_path / "custom_nodes" / "pose_estimator"
     stand_in.mkdir(parents=True)
-    shutil.copy(Path(__file__).parent / "pose_estimator.py", stand_in / "__init__.py")
+    shutil.copy(STAND_INS / "pose_estimator.py", stand_in / "__init__.py")
     (tmp_path / "input").mkdir()
     Image.new("RGB", (256, 192), "gray").save(tmp_path / "input" / "example.png")
-    changes = {"ControlNetLoader": {"control_net_name": CONTROLNET}, "ImageScale": {"width": 64, "height": 64}}
+    changes = {
+        "ControlNetLoader": {"control_net_name": CONTROLNET},
+        "ImageScale": {"width": 64, "height": 64},
+    }
     outputs, types = run(run_workflow(tmp_path, "realcompo_layout_pose", changes))
     assert saved_image(outputs)
-    text = next(o["text"] for key, o in outputs.items() if types[key] == "RealCompoLayoutConditioning")
+    text = next(
+        o["text"] for key, o in outputs.items() if types[key] == "RealCompoLayoutConditioning"
+    )
     assert text == ["a knight: knight[4]\na wizard: wizard[7]"]
 
 
@@ -174,11 +218,15 @@ async def run_workflow(base: Path, name: str, changes: dict) -> tuple[dict, dict
     """The outputs of a workflow with the small models, and the type of each node."""
     workflow = json.loads((WORKFLOW.parent / f"{name}.json").read_text())
     async with serve(base, models=MODELS) as client:
-        prompt = to_prompt(workflow, await client.get("object_info"), layout_overrides(64, 3) | changes)
+        prompt = to_prompt(
+            workflow, await client.get("object_info"), layout_overrides(64, 3) | changes
+        )
         return await client.run(prompt), {key: node["class_type"] for key, node in prompt.items()}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem
+)
 def test_workflows_fit_their_nodes(tmp_path: Path, path: Path) -> None:
     """Known nodes, a value for every widget, links that agree on both ends, and a thumbnail."""
 
@@ -190,7 +238,9 @@ def test_workflows_fit_their_nodes(tmp_path: Path, path: Path) -> None:
     nodes = {node["id"]: node for node in workflow["nodes"]}
     assert {n["type"] for n in nodes.values()} <= set(known) | {"MarkdownNote"} | FOREIGN
     for node in (n for n in nodes.values() if n["type"] in known):
-        assert len(node.get("widgets_values", [])) == len(list(widget_names(known[node["type"]]))), node["type"]
+        assert len(node.get("widgets_values", [])) == len(
+            list(widget_names(known[node["type"]]))
+        ), node["type"]
     for link, source, slot, target, to, kind in workflow["links"]:
         assert link in nodes[source]["outputs"][slot]["links"]
         assert nodes[target]["inputs"][to]["link"] == link

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from demo.random_models import (
+from testkit.custom_nodes import STAND_INS
+from testkit.random_models import (
     CONTROLNET,
     LORA,
     MODELS,
@@ -23,20 +24,30 @@ from demo.random_models import (
     layout_overrides,
     write_apart,
 )
-from demo.server import ROOT, Client, serve
-from demo.workflow import to_prompt
+from testkit.server import ROOT, Client, serve
+from testkit.workflow import to_prompt
 
 STEPS = 2
 SKY, MOUNTAIN, SEA = (6, 230, 230), (143, 255, 140), (9, 7, 230)  # as ADE20K paints them
 FAMILIES = {
-    "realcompo_keypoints_sdxl": SDXL, "realcompo_segmentation_sd21": SD21, "realcompo_segmentation_sdxl": SDXL,
-}  # fmt: skip
+    "realcompo_keypoints_sdxl": SDXL,
+    "realcompo_segmentation_sd21": SD21,
+    "realcompo_segmentation_sdxl": SDXL,
+}
 SAVED = {"realcompo_layout_guidance": 2}  # pictures; elsewhere one
 WORKFLOWS = [
-    "realcompo_keypoints_sdxl", "realcompo_segmentation_sd21", "realcompo_segmentation_sdxl", "realcompo_depth",
-    "realcompo_layout_guidance", "realcompo_stylised_lora", "realcompo_tokencompose", "realcompo_img2img",
-    "realcompo_inpaint", "realcompo_guider", "realcompo_ablation",
-]  # fmt: skip
+    "realcompo_keypoints_sdxl",
+    "realcompo_segmentation_sd21",
+    "realcompo_segmentation_sdxl",
+    "realcompo_depth",
+    "realcompo_layout_guidance",
+    "realcompo_stylised_lora",
+    "realcompo_tokencompose",
+    "realcompo_img2img",
+    "realcompo_inpaint",
+    "realcompo_guider",
+    "realcompo_ablation",
+]
 
 
 class Running:
@@ -64,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (base / "root").symlink_to(ROOT, target_is_directory=True)
     for name in ("pose_estimator", "small_text_encoders"):
         (base / "custom_nodes").mkdir(exist_ok=True)
-        shutil.copy(Path(__file__).parent / f"{name}.py", base / "custom_nodes")
+        shutil.copy(STAND_INS / f"{name}.py", base / "custom_nodes")
     draw_map(base / "input")
     running = Running(base)
     yield running
@@ -87,7 +98,9 @@ def overrides(family: Family) -> dict[str, dict[str, Any]]:
     size = {"width": 64, "height": 64}
     return layout_overrides(64, STEPS) | {
         "CheckpointLoaderSimple": {"ckpt_name": family.checkpoint},
-        "ControlNetLoader": {"control_net_name": CONTROLNET if family is SD15 else family.controlnet},
+        "ControlNetLoader": {
+            "control_net_name": CONTROLNET if family is SD15 else family.controlnet
+        },
         "LoraLoader": {"lora_name": LORA},
         "UNETLoader": {"unet_name": UNET_FILE},
         "ImageScale": size,
@@ -101,9 +114,16 @@ def test_the_workflow_runs(server: Running, name: str) -> None:
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
     prompt = to_prompt(workflow, server.nodes, overrides(FAMILIES.get(name, SD15)))
     outputs = server.run(prompt)
-    saved = [image for output in outputs.values() for image in output.get("images", []) if image["type"] == "output"]
+    saved = [
+        image
+        for output in outputs.values()
+        for image in output.get("images", [])
+        if image["type"] == "output"
+    ]
     assert len(saved) == SAVED.get(name, 1)
-    trace = next(key for key, node in prompt.items() if node["class_type"] == "RealCompoTracePreview")
+    trace = next(
+        key for key, node in prompt.items() if node["class_type"] == "RealCompoTracePreview"
+    )
     assert outputs[trace]["trace"][0]["rows"]["spatial"] > 0
 
 
@@ -111,8 +131,12 @@ def test_the_workflow_runs(server: Running, name: str) -> None:
 def test_the_workflow_says_which_files_it_needs(name: str) -> None:
     """Every model file that a node names stands in the note, with a link that ends in its name."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
-    (note,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    (note,) = (
+        node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote"
+    )
     values = [value for node in workflow["nodes"] for value in node.get("widgets_values") or []]
     files = {value for value in values if str(value).endswith(".safetensors")}
     assert files
-    assert [name for name in files if f"/{name}) |" not in note or f"[{name}](https://" not in note] == []
+    assert [
+        name for name in files if f"/{name}) |" not in note or f"[{name}](https://" not in note
+    ] == []

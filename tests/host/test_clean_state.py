@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Graph, Host, PromptError
-from scenes import CHECKPOINT, GLIGEN, LORA, PROMPT, Scene
+
+from testkit.branch_graphs import CHECKPOINT, GLIGEN, LORA, PROMPT, Scene
+from testkit.graph import Graph
+from testkit.host import Host, PromptError
 
 
 class Held(Scene):
@@ -32,7 +34,11 @@ class Held(Scene):
         self.model = self.apply(self.latent, "held model")
         gligen = self.apply(self.latent, "held gligen")
         self.spatial = self.add(
-            "RealCompoLayoutConditioning", clip=self.clip, text=PROMPT, layout=self.layout, gligen=gligen
+            "RealCompoLayoutConditioning",
+            clip=self.clip,
+            text=PROMPT,
+            layout=self.layout,
+            gligen=gligen,
         )[1]
 
     def stock_image(self) -> torch.Tensor:
@@ -50,7 +56,9 @@ class Held(Scene):
     def hooks(self) -> list[torch.nn.Module]:
         """Modules that still carry a hook or a replaced forward."""
         layers = [layer for module in self.modules() for layer in module.modules()]
-        return [m for m in layers if m._forward_pre_hooks or m._forward_hooks or "forward" in vars(m)]
+        return [
+            m for m in layers if m._forward_pre_hooks or m._forward_hooks or "forward" in vars(m)
+        ]
 
 
 def run_and_fail(scene: Held, fail: Callable[[], None], **settings: Any) -> None:
@@ -102,7 +110,9 @@ def run_out_of_memory() -> None:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("fail", [interrupt, break_down])
-def test_a_failed_run_leaves_nothing_behind(host: Host, fail: Callable[[], None], checkpointing: bool) -> None:
+def test_a_failed_run_leaves_nothing_behind(
+    host: Host, fail: Callable[[], None], checkpointing: bool
+) -> None:
     scene = Held(host)
     image, weights = scene.stock_image(), scene.weights()
     run_and_fail(scene, fail, checkpointing=checkpointing)
@@ -126,7 +136,9 @@ def failing_gradients(scene: Held, times: int) -> list:
 
 
 @pytest.mark.parametrize("settings", [{"online": False}, {"online": True}, {"warmup": 0.67}])
-def test_short_memory_turns_to_checkpointing(host: Host, caplog: pytest.LogCaptureFixture, settings: dict) -> None:
+def test_short_memory_turns_to_checkpointing(
+    host: Host, caplog: pytest.LogCaptureFixture, settings: dict
+) -> None:
     scene = Held(host)
     image, weights = scene.stock_image(), scene.weights()
     scene.build()
@@ -135,14 +147,18 @@ def test_short_memory_turns_to_checkpointing(host: Host, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, short=short[0], plain=plain[0])
     assert torch.equal(out["short"]["samples"], out["plain"]["samples"])
-    own = [record.message for record in caplog.records if record.message.startswith("RealCompo")]  # the host warns too
+    own = [
+        record.message for record in caplog.records if record.message.startswith("RealCompo")
+    ]  # the host warns too
     assert len(own) == 1 and "checkpointing" in own[0]
     assert scene.weights() == weights and scene.hooks() == []
     assert torch.equal(image, scene.stock_image())
 
 
 @pytest.mark.parametrize("online", [False, True])
-def test_a_run_goes_on_while_memory_stays_short(host: Host, caplog: pytest.LogCaptureFixture, online: bool) -> None:
+def test_a_run_goes_on_while_memory_stays_short(
+    host: Host, caplog: pytest.LogCaptureFixture, online: bool
+) -> None:
     """The image is what the balance's start makes it; ever fewer steps try to move it."""
     scene = Held(host)
     image, weights = scene.stock_image(), scene.weights()
@@ -151,8 +167,12 @@ def test_a_run_goes_on_while_memory_stays_short(host: Host, caplog: pytest.LogCa
     still = scene.realcompo({"step_scale": 0.0, "online": False}, steps=8)
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, short=short[0], trace=short[1], still=still[0])
-    assert torch.equal(out["short"]["samples"], out["still"]["samples"]) and not out["trace"].losses()
-    skipped = [record.args[0] for record in caplog.records if "this step goes without" in record.message]
+    assert (
+        torch.equal(out["short"]["samples"], out["still"]["samples"]) and not out["trace"].losses()
+    )
+    skipped = [
+        record.args[0] for record in caplog.records if "this step goes without" in record.message
+    ]
     assert skipped == [2, 4, 8]
     assert scene.weights() == weights and scene.hooks() == []
     assert torch.equal(image, scene.stock_image())
@@ -198,8 +218,13 @@ def test_a_copy_for_a_lora_branch_is_given_back(host: Host) -> None:
     counts = []
     for seed in range(5):
         scene = Scene(width=64, height=64)
-        model = scene.add("LoraLoaderModelOnly", model=scene.model, lora_name=LORA, strength_model=0.5)[0]
-        host.run(scene, latent=scene.realcompo(model=model, spatial_model=scene.model, seed=seed, steps=2)[0])
+        model = scene.add(
+            "LoraLoaderModelOnly", model=scene.model, lora_name=LORA, strength_model=0.5
+        )[0]
+        host.run(
+            scene,
+            latent=scene.realcompo(model=model, spatial_model=scene.model, seed=seed, steps=2)[0],
+        )
         gc.collect()
         counts.append(tensor_bytes())
     assert max(counts[2:]) <= counts[2] + 2**20
@@ -228,4 +253,6 @@ def test_attention_that_is_not_finite_skips_the_update_with_one_warning(
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, broken=broken[0], trace=broken[1], still=still[0])
     assert torch.equal(out["broken"]["samples"], out["still"]["samples"])
-    assert sum("attention is zero or not finite" in record.message for record in caplog.records) == 1
+    assert (
+        sum("attention is zero or not finite" in record.message for record in caplog.records) == 1
+    )

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host
-from controls import add_controlnet
-from probe import inspect, relative
-from scenes import LORA, UNET_FILE, Scene
 from torch import Tensor
+
+from testkit.branch_graphs import LORA, UNET_FILE, Scene
+from testkit.controls import add_controlnet
+from testkit.host import Host
+from testkit.live_run import inspect, relative
 
 SIZE = {"width": 64, "height": 64}
 WHOLE = {"strength": 1.0, "set_cond_area": "default"}
 LAYERS = {"downsample": 0, "layers": "all"}
-ONE_SIDED = {"text": {"mode": "fixed", "text_weight": 1.0}, "spatial": {"mode": "fixed", "text_weight": 0.0}}
+ONE_SIDED = {
+    "text": {"mode": "fixed", "text_weight": 1.0},
+    "spatial": {"mode": "fixed", "text_weight": 0.0},
+}
 
 
 def assert_sides(host: Host, scene: Scene, text_model: list, spatial_model: list) -> None:
@@ -37,7 +41,9 @@ def assert_sides(host: Host, scene: Scene, text_model: list, spatial_model: list
 
 
 def lora(scene: Scene, strength: float) -> list:
-    return scene.add("LoraLoaderModelOnly", model=scene.model, lora_name=LORA, strength_model=strength)[0]
+    return scene.add(
+        "LoraLoaderModelOnly", model=scene.model, lora_name=LORA, strength_model=strength
+    )[0]
 
 
 @pytest.mark.parametrize(("text", "spatial"), [(0.8, None), (None, 0.8), (0.8, -0.5), (0.8, 0.8)])
@@ -45,7 +51,9 @@ def test_loras_on_either_branch_of_one_checkpoint(
     fresh: Host, caplog: pytest.LogCaptureFixture, text: float | None, spatial: float | None
 ) -> None:
     scene = Scene(**SIZE)
-    models = [scene.model if strength is None else lora(scene, strength) for strength in (text, spatial)]
+    models = [
+        scene.model if strength is None else lora(scene, strength) for strength in (text, spatial)
+    ]
     with caplog.at_level(logging.INFO):
         assert_sides(fresh, scene, *models)
     copied = any("copying it" in record.message for record in caplog.records)
@@ -66,8 +74,13 @@ def test_a_lora_branch_balances_and_leaves_the_stock_model_alone(fresh: Host) ->
 def test_weight_hooks_on_one_branch(fresh: Host) -> None:
     scene = Scene(**SIZE)
     hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=0.8)[0]
-    scene.spatial = scene.add("ConditioningSetProperties", cond_NEW=scene.spatial, hooks=hooks, strength=1.0,
-                              set_cond_area="default")[0]  # fmt: skip
+    scene.spatial = scene.add(
+        "ConditioningSetProperties",
+        cond_NEW=scene.spatial,
+        hooks=hooks,
+        strength=1.0,
+        set_cond_area="default",
+    )[0]
     assert_sides(fresh, scene, scene.model, scene.model)
     ours = scene.realcompo()
     assert fresh.run(scene, trace=ours[1])["trace"].losses()
@@ -88,7 +101,9 @@ def test_scheduled_hooks_on_both_branches(fresh: Host) -> None:
     scene = Scene(**SIZE)
     hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=1.0)[0]
     first = scene.add("CreateHookKeyframe", strength_mult=0.2, start_percent=0.0)[0]
-    frames = scene.add("CreateHookKeyframe", strength_mult=1.0, start_percent=0.3, prev_hook_kf=first)[0]
+    frames = scene.add(
+        "CreateHookKeyframe", strength_mult=1.0, start_percent=0.3, prev_hook_kf=first
+    )[0]
     scheduled = scene.add("SetHookKeyframes", hooks=hooks, hook_kf=frames)[0]
     for branch in ("text", "spatial"):
         plain = getattr(scene, branch)
@@ -180,14 +195,24 @@ def test_an_attention_override_is_chained(fresh: Host) -> None:
 def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
     """Attention maps are as large as the area, and the regions are cut to it."""
     scene = Scene(width=128, height=128)
-    area = scene.add("ConditioningSetArea", conditioning=scene.spatial, width=64, height=128, x=64, y=0, strength=1.0)[
-        0
-    ]
+    area = scene.add(
+        "ConditioningSetArea",
+        conditioning=scene.spatial,
+        width=64,
+        height=128,
+        x=64,
+        y=0,
+        strength=1.0,
+    )[0]
     everywhere = scene.add("CLIPTextEncode", clip=scene.clip, text="a room")[0]
-    scene.spatial = scene.add("ConditioningCombine", conditioning_1=area, conditioning_2=everywhere)[0]
+    scene.spatial = scene.add(
+        "ConditioningCombine", conditioning_1=area, conditioning_2=everywhere
+    )[0]
     ours = scene.realcompo({"online": False}, steps=3)
     trace = fresh.run(scene, latent=ours[0], trace=ours[1])["trace"]
-    assert trace.rows["spatial attention"] == 2  # nothing is read of the conditioning without a layout
+    assert (
+        trace.rows["spatial attention"] == 2
+    )  # nothing is read of the conditioning without a layout
     step = trace.steps[0]
     (reading,) = step.readings["spatial"]
     assert reading.attention.shape[-2:] == (4, 2) and reading.objects.regions.shape[-2:] == (16, 8)
@@ -198,21 +223,38 @@ def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
 def test_release_of_an_area_conditioning_on_the_text_branch(fresh: Host) -> None:
     """What the area's attention says of its cells stays there; outside the area nothing is left to place."""
     scene = Scene(width=128, height=128)
-    right = scene.add("ConditioningSetArea", conditioning=scene.text, width=64, height=128, x=64, y=0, strength=1.0)[0]
+    right = scene.add(
+        "ConditioningSetArea",
+        conditioning=scene.text,
+        width=64,
+        height=128,
+        x=64,
+        y=0,
+        strength=1.0,
+    )[0]
     everywhere = scene.add("CLIPTextEncode", clip=scene.clip, text="a room")[0]
-    scene.text = scene.add("ConditioningCombine", conditioning_1=right, conditioning_2=everywhere)[0]
+    scene.text = scene.add("ConditioningCombine", conditioning_1=right, conditioning_2=everywhere)[
+        0
+    ]
     ours = scene.realcompo({"release": 6.0, "step_scale": 0.0, "limit": 100.0}, steps=3)
     trace = fresh.run(scene, trace=ours[1])["trace"]
     gained = trace.steps[1].weight.logit() - trace.steps[0].weight.logit()
-    torch.testing.assert_close(gained[..., :8], torch.full_like(gained[..., :8], 2.0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        gained[..., :8], torch.full_like(gained[..., :8], 2.0), rtol=1e-3, atol=1e-3
+    )
     ball = gained[..., 6:14, 10:14]
     assert (ball < 1.99).all() and (ball > 0).all()
 
 
 def test_an_area_has_as_many_cells_as_the_whole_latent(fresh: Host) -> None:
     """Gradients are smoothed at the attention's scale, wherever it was read."""
-    branch, run = fresh.pack("nodes.host.branch"), fresh.pack("nodes.host.run").Run
-    objects = fresh.pack("realcompo_core.grounding").Objects(("cat",), ((1,),), (torch.ones(1, 64, 32),), ((0,),))
+    branch, run = (
+        fresh.pack("nodes.host.sampling.branch"),
+        fresh.pack("nodes.host.sampling.run").Run,
+    )
+    objects = fresh.pack("realcompo_core.words.grounding").Objects(
+        ("cat",), ((1,),), (torch.ones(1, 64, 32),), ((0,),)
+    )
     reading = branch.Reading(torch.ones(1, 1, 16, 8), objects, torch.zeros(1, 1))
     pull = branch.Pull(torch.zeros(1), torch.zeros(1, 4, 64, 64), (reading,))
     assert run._cells({"text": pull}, torch.zeros(1, 1, 64, 64)) == (16, 16)
@@ -220,7 +262,9 @@ def test_an_area_has_as_many_cells_as_the_whole_latent(fresh: Host) -> None:
 
 def test_conditionings_of_other_sigmas_are_left_out(fresh: Host) -> None:
     scene = Scene(**SIZE)
-    scene.spatial = scene.add("ConditioningSetTimestepRange", conditioning=scene.spatial, start=0.0, end=0.5)[0]
+    scene.spatial = scene.add(
+        "ConditioningSetTimestepRange", conditioning=scene.spatial, start=0.0, end=0.5
+    )[0]
     ours = scene.realcompo(steps=4)
     trace = fresh.run(scene, latent=ours[0], trace=ours[1])["trace"]
     assert "spatial" in trace.steps[1].readings and "spatial" not in trace.steps[-1].readings
@@ -241,8 +285,13 @@ def test_a_longer_negative_does_not_dilute_attention(fresh: Host) -> None:
     for negative in ("blurry", "blurry and bad " * 60):
         scene = Scene(**SIZE, gligen=False)
         scene.negative = scene.add("CLIPTextEncode", clip=scene.clip, text=negative)[0]
-        watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=scene.text, downsample=0,
-                            layers="all")  # fmt: skip
+        watched = scene.add(
+            "RealCompoAttentionCapture",
+            model=scene.model,
+            conditioning=scene.text,
+            downsample=0,
+            layers="all",
+        )
         out = fresh.run(scene, latent=scene.stock(model=watched[0])[0], maps=watched[1])
         readings.append(out["maps"].steps[0].readings["model"][0].attention)
     assert relative(*readings) < 1e-4
@@ -253,7 +302,13 @@ def test_attention_capture_changes_no_image(fresh: Host, sampler: str) -> None:
     _, name = occupied(fresh, ("output", 1, 0))
     scene = Scene(**SIZE)
     model = scene.apply(scene.model, name)
-    watched = scene.add("RealCompoAttentionCapture", model=model, conditioning=scene.spatial, downsample=0, layers="up")
+    watched = scene.add(
+        "RealCompoAttentionCapture",
+        model=model,
+        conditioning=scene.spatial,
+        downsample=0,
+        layers="up",
+    )
     after = scene.stock(scene.spatial, model=watched[0], sampler_name=sampler)
     sheets = scene.add("RealCompoTracePreview", trace=watched[1], latent=after[0], sample=0)
     stock = scene.stock(scene.spatial, model=model, sampler_name=sampler)
@@ -266,22 +321,34 @@ def test_attention_capture_changes_no_image(fresh: Host, sampler: str) -> None:
 @pytest.mark.parametrize("branch", ["model", "spatial_model"])
 def test_attention_capture_on_either_branch(fresh: Host, branch: str) -> None:
     scene = Scene(**SIZE)
-    watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=scene.spatial, downsample=0,
-                        layers="all")  # fmt: skip
+    watched = scene.add(
+        "RealCompoAttentionCapture",
+        model=scene.model,
+        conditioning=scene.spatial,
+        downsample=0,
+        layers="all",
+    )
     plain = scene.realcompo()
     ours = scene.realcompo(**{"spatial_model": scene.model, branch: watched[0]})
     out = fresh.run(scene, plain=plain[0], ours=ours[0], maps=watched[1])
     assert torch.equal(out["plain"]["samples"], out["ours"]["samples"])
     assert [step.index for step in out["maps"].steps] == [0, 1, 2]
-    assert not any(r.attention.requires_grad for step in out["maps"].steps for r in step.readings["model"])
+    assert not any(
+        r.attention.requires_grad for step in out["maps"].steps for r in step.readings["model"]
+    )
 
 
 @pytest.mark.parametrize("cfg", [1.0, 7.5])
 def test_attention_capture_of_one_of_two_prompts(fresh: Host, cfg: float) -> None:
     """The branch of the other prompt is the first to be evaluated in a step."""
     scene = Scene.of("sd1")
-    watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=scene.spatial, downsample=0,
-                        layers="all")  # fmt: skip
+    watched = scene.add(
+        "RealCompoAttentionCapture",
+        model=scene.model,
+        conditioning=scene.spatial,
+        downsample=0,
+        layers="all",
+    )
     plain, ours = (scene.realcompo(model=model, cfg=cfg) for model in (scene.model, watched[0]))
     out = fresh.run(scene, plain=plain[0], ours=ours[0], maps=watched[1])
     assert torch.equal(out["plain"]["samples"], out["ours"]["samples"])
@@ -295,19 +362,25 @@ def test_attention_capture_leaves_the_negative_out(fresh: Host) -> None:
         scene = Scene(width=128, height=128, gligen=False)
         right_half = {"width": 64, "height": 128, "x": 64, "y": 0, "strength": 1.0}
         area = scene.add("ConditioningSetArea", conditioning=scene.text, **right_half)[0]
-        watched = scene.add("RealCompoAttentionCapture", model=scene.model, conditioning=area, **LAYERS)
-        out = fresh.run(scene, latent=scene.stock(area, model=watched[0], cfg=cfg)[0], maps=watched[1])
+        watched = scene.add(
+            "RealCompoAttentionCapture", model=scene.model, conditioning=area, **LAYERS
+        )
+        out = fresh.run(
+            scene, latent=scene.stock(area, model=watched[0], cfg=cfg)[0], maps=watched[1]
+        )
         readings.append(out["maps"].steps[0].readings["model"][0].attention)
     assert relative(*readings) < 1e-4
 
 
 def test_another_pack_can_add_to_our_patch(fresh: Host) -> None:
-    capture = fresh.pack("nodes.host.capture")
+    capture = fresh.pack("nodes.host.model.capture")
     alone = capture.AttentionPatch(lambda *_: None, None)
     alone.add(lambda out, q, k, v, options, weight: weight * out, weight=2.0)
     q = torch.randn(1, 4, 16)
     options = {"n_heads": 2, "attn_precision": None}
-    assert torch.allclose(alone(q, q, q, options), 3 * capture.AttentionPatch(lambda *_: None, None)(q, q, q, options))
+    assert torch.allclose(
+        alone(q, q, q, options), 3 * capture.AttentionPatch(lambda *_: None, None)(q, q, q, options)
+    )
     occupant = Attn2Replace()
     capture.AttentionPatch(lambda *_: None, occupant).add(print, weight=1.0)
     assert occupant.callbacks == [(print, {"weight": 1.0})]
@@ -334,10 +407,18 @@ def with_two_hook_groups(host: Host, scene: Scene) -> dict:
         hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=strength)[0]
         hooked.append(
             scene.add(
-                "ConditioningSetProperties", cond_NEW=scene.spatial, hooks=hooks, strength=1.0, set_cond_area="default"
+                "ConditioningSetProperties",
+                cond_NEW=scene.spatial,
+                hooks=hooks,
+                strength=1.0,
+                set_cond_area="default",
             )[0]
         )
-    return {"spatial_positive": scene.add("ConditioningCombine", conditioning_1=hooked[0], conditioning_2=hooked[1])[0]}
+    return {
+        "spatial_positive": scene.add(
+            "ConditioningCombine", conditioning_1=hooked[0], conditioning_2=hooked[1]
+        )[0]
+    }
 
 
 @pytest.mark.parametrize("other", [with_occupant, with_lora, with_controlnet, with_two_hook_groups])
@@ -349,7 +430,11 @@ def test_reading_attention_changes_nothing_else(fresh: Host, other: Any) -> None
     still = {"step_scale": 0.0, "prior": 0.0}
     ahead, online = (scene.realcompo(still | {"online": on}, **inputs) for on in (False, True))
     fixed = scene.realcompo({"mode": "fixed", "text_weight": 0.5}, **inputs)
-    out = fresh.run(scene, ahead=ahead[0], online=online[0], trace=ahead[1], late=online[1], fixed=fixed[0])
+    out = fresh.run(
+        scene, ahead=ahead[0], online=online[0], trace=ahead[1], late=online[1], fixed=fixed[0]
+    )
     assert out["trace"].losses() and out["late"].losses()
     assert torch.equal(out["ahead"]["samples"], out["fixed"]["samples"])
-    torch.testing.assert_close(out["online"]["samples"], out["fixed"]["samples"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        out["online"]["samples"], out["fixed"]["samples"], rtol=1e-4, atol=1e-4
+    )

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from comfy_host import Host
-from scenes import Scene
+
+from testkit.branch_graphs import Scene
+from testkit.host import Host
 
 STEPS, WARMUP = 50, 20
 FLOOR = 2 * WARMUP + 4 * (STEPS - WARMUP)

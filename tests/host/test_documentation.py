@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_host import PACK, Host
+
+from testkit.host import PACK, Host
 
 Schemas = dict[str, Any]
 SECTIONS = ["Wiring", "Inputs", "Outputs", "Tips", "Common errors"]
@@ -39,18 +40,28 @@ def texts(host: Host) -> dict[str, Any]:
 
 
 def test_names(schemas: Schemas) -> None:
-    assert [key for key in schemas if not re.fullmatch(r"(RealCompo|SepEn)([A-Z][A-Za-z]+)+", key)] == []
+    assert [
+        key for key in schemas if not re.fullmatch(r"(RealCompo|SepEn)([A-Z][A-Za-z]+)+", key)
+    ] == []
     plain = r"[A-Za-z]+( [A-Za-z]+)+"
-    assert [key for key, schema in schemas.items() if not re.fullmatch(plain, schema.display_name or "")] == []
+    assert [
+        key for key, schema in schemas.items() if not re.fullmatch(plain, schema.display_name or "")
+    ] == []
 
 
 def test_every_node_input_and_output_is_described(schemas: Schemas) -> None:
     assert [key for key, schema in schemas.items() if not schema.description] == []
-    sockets = [(key, socket) for key, schema in schemas.items() for socket in [*schema.inputs, *schema.outputs]]
+    sockets = [
+        (key, socket)
+        for key, schema in schemas.items()
+        for socket in [*schema.inputs, *schema.outputs]
+    ]
     assert [f"{key}: {shown(socket)}" for key, socket in sockets if not socket.tooltip] == []
 
 
-def test_every_node_has_a_help_page_and_none_is_left_over(schemas: Schemas, pages: dict[str, str]) -> None:
+def test_every_node_has_a_help_page_and_none_is_left_over(
+    schemas: Schemas, pages: dict[str, str]
+) -> None:
     assert sorted(pages) == sorted(schemas)
 
 
@@ -63,7 +74,9 @@ def test_help_pages_have_the_same_sections(schemas: Schemas, pages: dict[str, st
 def test_help_pages_list_every_input_and_output(schemas: Schemas, pages: dict[str, str]) -> None:
     for key, schema in schemas.items():
         assert list(table(pages[key], "Inputs")) == [shown(socket) for socket in schema.inputs], key
-        assert list(table(pages[key], "Outputs")) == [shown(socket) for socket in schema.outputs], key
+        assert list(table(pages[key], "Outputs")) == [shown(socket) for socket in schema.outputs], (
+            key
+        )
 
 
 def test_help_pages_tell_ranges_and_defaults(schemas: Schemas, pages: dict[str, str]) -> None:
@@ -131,7 +144,11 @@ def label(socket: Any) -> dict[str, str]:
 
 def strings(value: Any) -> list[str]:
     """All texts in nested dictionaries."""
-    return [value] if isinstance(value, str) else [found for inner in value.values() for found in strings(inner)]
+    return (
+        [value]
+        if isinstance(value, str)
+        else [found for inner in value.values() for found in strings(inner)]
+    )
 
 
 def _module(node: type) -> str:

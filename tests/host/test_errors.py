@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host, PromptError
-from scenes import LAYOUT, Scene
+
+from testkit.branch_graphs import LAYOUT, Scene
+from testkit.host import Host, PromptError
 
 SIZE = {"width": 64, "height": 64}
 
@@ -76,7 +77,9 @@ def test_a_conditioning_without_a_layout(host: Host) -> None:
         return scene, scene.realcompo(spatial_positive=scene.negative)[0]
 
     error = message(host, build)
-    assert error.startswith("RealCompo KSampler, spatial positive:") and "Layout Conditioning" in error
+    assert (
+        error.startswith("RealCompo KSampler, spatial positive:") and "Layout Conditioning" in error
+    )
 
 
 def patched(host: Host, scene: Scene, change: Callable[[Any], None]) -> list:
@@ -96,7 +99,9 @@ def test_different_latent_formats(host: Host) -> None:
         import comfy.latent_formats
 
         scene = Scene(**SIZE)
-        other = patched(host, scene, lambda m: m.add_object_patch("latent_format", comfy.latent_formats.SDXL()))
+        other = patched(
+            host, scene, lambda m: m.add_object_patch("latent_format", comfy.latent_formats.SDXL())
+        )
         return scene, scene.realcompo(spatial_model=other)[0]
 
     error = message(host, build)
@@ -119,7 +124,9 @@ def test_incompatible_sampling_types(host: Host) -> None:
 
 def test_v_prediction_beside_eps_is_allowed(host: Host) -> None:
     scene = Scene(**SIZE)
-    other = scene.add("ModelSamplingDiscrete", model=scene.model, sampling="v_prediction", zsnr=False)[0]
+    other = scene.add(
+        "ModelSamplingDiscrete", model=scene.model, sampling="v_prediction", zsnr=False
+    )[0]
     ours = scene.realcompo({"mode": "fixed", "text_weight": 0.0}, spatial_model=other)
     stock = scene.stock(scene.spatial, model=other)
     out = host.run(scene, ours=ours[0], stock=stock[0])
@@ -132,7 +139,10 @@ def test_a_family_whose_attention_cannot_be_read_is_named(host: Host) -> None:
             clone = model.clone()
 
             class Flux(torch.nn.Module):
-                latent_format, model_sampling = model.model.latent_format, model.model.model_sampling
+                latent_format, model_sampling = (
+                    model.model.latent_format,
+                    model.model.model_sampling,
+                )
                 diffusion_model, device = torch.nn.Identity(), None
 
             clone.model = Flux()
@@ -149,7 +159,11 @@ def test_a_family_whose_attention_cannot_be_read_is_named(host: Host) -> None:
 def test_a_model_that_predicts_nan(host: Host) -> None:
     def build() -> tuple[Scene, list]:
         scene = Scene(**SIZE)
-        nan = patched(host, scene, lambda m: m.set_model_output_block_patch(lambda h, hsp, _: (h * float("nan"), hsp)))
+        nan = patched(
+            host,
+            scene,
+            lambda m: m.set_model_output_block_patch(lambda h, hsp, _: (h * float("nan"), hsp)),
+        )
         return scene, scene.realcompo(spatial_model=nan)[0]
 
     error = message(host, build)
@@ -176,21 +190,40 @@ def test_attention_layers_that_are_not_there(host: Host) -> None:
 def test_sigmas_that_ascend(host: Host) -> None:
     def build() -> tuple[Scene, list]:
         scene = Scene(**SIZE)
-        guider = scene.add("RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
-                           spatial_positive=scene.spatial, cfg=7.5)[0]  # fmt: skip
-        sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
+        guider = scene.add(
+            "RealCompoGuider",
+            model=scene.model,
+            positive=scene.text,
+            negative=scene.negative,
+            spatial_positive=scene.spatial,
+            cfg=7.5,
+        )[0]
+        sigmas = scene.add(
+            "BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0
+        )[0]
         flipped = scene.add("FlipSigmas", sigmas=sigmas)[0]
         noise = scene.add("RandomNoise", noise_seed=7)[0]
         sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
-        return scene, scene.add("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=flipped,
-                                latent_image=scene.latent)[0]  # fmt: skip
+        return scene, scene.add(
+            "SamplerCustomAdvanced",
+            noise=noise,
+            guider=guider,
+            sampler=sampler,
+            sigmas=flipped,
+            latent_image=scene.latent,
+        )[0]
 
-    assert message(host, build).startswith("RealCompo Guider, sigmas: expected noise levels that descend")
+    assert message(host, build).startswith(
+        "RealCompo Guider, sigmas: expected noise levels that descend"
+    )
 
 
 def test_nothing_left_to_denoise(host: Host) -> None:
     scene = Scene(**SIZE)
-    assert host.run(scene, latent=scene.realcompo(denoise=0.0)[0])["latent"]["samples"].count_nonzero() == 0
+    assert (
+        host.run(scene, latent=scene.realcompo(denoise=0.0)[0])["latent"]["samples"].count_nonzero()
+        == 0
+    )
 
 
 def test_a_sample_beyond_the_batch(host: Host) -> None:
@@ -204,7 +237,9 @@ def test_a_sample_beyond_the_batch(host: Host) -> None:
 
 def test_a_patch_without_a_backward_is_told(host: Host) -> None:
     def build() -> tuple[Scene, list]:
-        def no_backward(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:
+        def no_backward(
+            q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict
+        ) -> tuple:
             return q.detach(), context, value
 
         scene = Scene(**SIZE, layout=LAYOUT)
@@ -218,12 +253,29 @@ def test_a_patch_without_a_backward_is_told(host: Host) -> None:
 def test_a_sampler_that_upscales_on_its_way(host: Host) -> None:
     def build() -> tuple[Scene, list]:
         scene = Scene(**SIZE)
-        guider = scene.add("RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
-                           spatial_positive=scene.spatial, cfg=7.5, balancer=scene.balancer())[0]  # fmt: skip
-        sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
-        sampler = scene.add("SamplerLCMUpscale", scale_ratio=2.0, scale_steps=-1, upscale_method="bislerp")[0]
-        done = scene.add("SamplerCustomAdvanced", noise=scene.add("RandomNoise", noise_seed=7)[0], guider=guider,
-                         sampler=sampler, sigmas=sigmas, latent_image=scene.latent)  # fmt: skip
+        guider = scene.add(
+            "RealCompoGuider",
+            model=scene.model,
+            positive=scene.text,
+            negative=scene.negative,
+            spatial_positive=scene.spatial,
+            cfg=7.5,
+            balancer=scene.balancer(),
+        )[0]
+        sigmas = scene.add(
+            "BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0
+        )[0]
+        sampler = scene.add(
+            "SamplerLCMUpscale", scale_ratio=2.0, scale_steps=-1, upscale_method="bislerp"
+        )[0]
+        done = scene.add(
+            "SamplerCustomAdvanced",
+            noise=scene.add("RandomNoise", noise_seed=7)[0],
+            guider=guider,
+            sampler=sampler,
+            sigmas=sigmas,
+            latent_image=scene.latent,
+        )
         return scene, done[0]
 
     said = message(host, build)

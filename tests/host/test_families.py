@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfy_host import Host, PromptError
-from controls import add_controlnet
-from scenes import VARIANTS, Scene
 from test_gradients import pull_agrees_with_finite_difference
 from test_sampling import assert_limits
 from torch import Tensor
 
-from demo.random_models import SD15, SD21, SDXL
+from testkit.branch_graphs import VARIANTS, Scene
+from testkit.controls import add_controlnet
+from testkit.host import Host, PromptError
+from testkit.random_models import SD15, SD21, SDXL
 
 KINDS = list(VARIANTS)
 
@@ -21,15 +21,21 @@ def test_one_sided_weights_are_the_stock_sampler(host: Host, kind: str) -> None:
     assert_limits(host, Scene.of(kind), steps=2)
 
 
-@pytest.mark.parametrize(("kind", "sampler", "steps"), [("lcm", "lcm", 4), ("sdxl", "euler_ancestral", 8)])
-def test_distilled_models_without_negatives(host: Host, kind: str, sampler: str, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "sampler", "steps"), [("lcm", "lcm", 4), ("sdxl", "euler_ancestral", 8)]
+)
+def test_distilled_models_without_negatives(
+    host: Host, kind: str, sampler: str, steps: int
+) -> None:
     """Few steps at cfg 1: limits and balance."""
     sampling = {"steps": steps, "cfg": 1.0, "sampler_name": sampler, "scheduler": "sgm_uniform"}
     scene = Scene.of(kind)
     assert_limits(host, scene, **sampling)
     ours = scene.realcompo({"warmup": 0.25}, **sampling)
     trace = host.run(scene, latent=ours[0], trace=ours[1])["trace"]
-    assert len(trace.losses()) == steps - 1  # all of the warm-up, and what each blended step but the last has led to
+    assert (
+        len(trace.losses()) == steps - 1
+    )  # all of the warm-up, and what each blended step but the last has led to
     assert trace.rows["text"] == steps - steps // 4 and trace.rows["spatial"] == steps
 
 
@@ -40,11 +46,15 @@ def test_a_balanced_run_leaves_nothing_behind(host: Host, kind: str) -> None:
     scene = Scene.of(kind, width=96, height=64)
     loaded = host.run(scene, model=scene.model)["model"]
     stock = host.run(scene, latent=scene.stock(steps=2)[0])["latent"]["samples"]
-    weights = [(id(t), t.data_ptr(), t.is_inference(), t.requires_grad) for t in loaded.model.parameters()]
+    weights = [
+        (id(t), t.data_ptr(), t.is_inference(), t.requires_grad) for t in loaded.model.parameters()
+    ]
     ours = scene.realcompo()
     out = host.run(scene, latent=ours[0], trace=ours[1])
     assert out["latent"]["samples"].isfinite().all() and len(out["trace"].losses()) == 2
-    assert weights == [(id(t), t.data_ptr(), t.is_inference(), t.requires_grad) for t in loaded.model.parameters()]
+    assert weights == [
+        (id(t), t.data_ptr(), t.is_inference(), t.requires_grad) for t in loaded.model.parameters()
+    ]
     host.functions["same"] = lambda value: value
     again = scene.stock(model=scene.apply(scene.model, "same"), steps=2)
     assert torch.equal(stock, host.run(scene, latent=again[0])["latent"]["samples"])
@@ -58,9 +68,18 @@ def test_gradients_agree_with_finite_differences(host: Host, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_guidance_changes_the_image(host: Host, kind: str) -> None:
     scene = Scene.of(kind)
-    model = scene.add("RealCompoLayoutGuidance", model=scene.model, scale=30.0, threshold=0.0, iterations=1, start=0.0,
-                      end=1.0)[0]  # fmt: skip
-    out = host.run(scene, stock=scene.stock(steps=2)[0], guided=scene.stock(model=model, steps=2)[0])
+    model = scene.add(
+        "RealCompoLayoutGuidance",
+        model=scene.model,
+        scale=30.0,
+        threshold=0.0,
+        iterations=1,
+        start=0.0,
+        end=1.0,
+    )[0]
+    out = host.run(
+        scene, stock=scene.stock(steps=2)[0], guided=scene.stock(model=model, steps=2)[0]
+    )
     stock, guided = out["stock"]["samples"], out["guided"]["samples"]
     assert guided.isfinite().all() and not torch.equal(stock, guided)
 
@@ -79,7 +98,9 @@ def test_sizes_and_crops_reach_both_branches(host: Host) -> None:
     def cropped(conditioning: list) -> list:
         import node_helpers
 
-        return node_helpers.conditioning_set_values(conditioning, {"crop_w": 256, "width": 2048, "height": 512})
+        return node_helpers.conditioning_set_values(
+            conditioning, {"crop_w": 256, "width": 2048, "height": 512}
+        )
 
     host.functions["cropped"] = cropped
     scene = Scene.of("sdxl")
@@ -91,24 +112,54 @@ def test_sizes_and_crops_reach_both_branches(host: Host) -> None:
     assert not torch.equal(out["plain"]["samples"], out["cropped"]["samples"])
 
 
-PAIRS = [("eps", "v_prediction", False), ("eps", "v_prediction", True), ("lcm", "eps", False), ("x0", "eps", False)]
+PAIRS = [
+    ("eps", "v_prediction", False),
+    ("eps", "v_prediction", True),
+    ("lcm", "eps", False),
+    ("x0", "eps", False),
+]
 
 
 @pytest.mark.parametrize(("text", "spatial", "zsnr"), PAIRS)
-def test_a_pair_of_different_samplings_blends_at_one_sigma(host: Host, text: str, spatial: str, zsnr: bool) -> None:
+def test_a_pair_of_different_samplings_blends_at_one_sigma(
+    host: Host, text: str, spatial: str, zsnr: bool
+) -> None:
     """One Euler step at equal weights is the mean of both models' own steps between the same two sigmas."""
     scene = Scene.of("sd1")
     models = {"text": scene.predicting(text), "spatial": scene.predicting(spatial, zsnr)}
     sigmas = second_of(scene, models["text"])
-    stock = {name: one_step(scene, sigmas, scene.add("CFGGuider", model=model, positive=getattr(scene, name),
-                                             negative=scene.negative, cfg=4.0)[0])
-             for name, model in models.items()}  # fmt: skip
-    guider = scene.add("RealCompoGuider", model=models["text"], spatial_model=models["spatial"], cfg=4.0,
-                       positive=scene.text, spatial_positive=scene.spatial, negative=scene.negative,
-                       balancer=scene.balancer(mode="fixed"))[0]  # fmt: skip
-    out = {k: v["samples"] for k, v in host.run(scene, **stock, blended=one_step(scene, sigmas, guider)).items()}
+    stock = {
+        name: one_step(
+            scene,
+            sigmas,
+            scene.add(
+                "CFGGuider",
+                model=model,
+                positive=getattr(scene, name),
+                negative=scene.negative,
+                cfg=4.0,
+            )[0],
+        )
+        for name, model in models.items()
+    }
+    guider = scene.add(
+        "RealCompoGuider",
+        model=models["text"],
+        spatial_model=models["spatial"],
+        cfg=4.0,
+        positive=scene.text,
+        spatial_positive=scene.spatial,
+        negative=scene.negative,
+        balancer=scene.balancer(mode="fixed"),
+    )[0]
+    out = {
+        k: v["samples"]
+        for k, v in host.run(scene, **stock, blended=one_step(scene, sigmas, guider)).items()
+    }
     assert not torch.equal(out["text"], out["spatial"])
-    torch.testing.assert_close(out["blended"], mean(out["text"], out["spatial"]), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        out["blended"], mean(out["text"], out["spatial"]), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_a_pair_of_different_samplings_balances(host: Host) -> None:
@@ -129,8 +180,14 @@ def second_of(scene: Scene, model: list) -> list:
 def one_step(scene: Scene, sigmas: list, guider: list) -> list:
     noise = scene.add("RandomNoise", noise_seed=7)[0]
     sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
-    return scene.add("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
-                     latent_image=scene.latent)[0]  # fmt: skip
+    return scene.add(
+        "SamplerCustomAdvanced",
+        noise=noise,
+        guider=guider,
+        sampler=sampler,
+        sigmas=sigmas,
+        latent_image=scene.latent,
+    )[0]
 
 
 def mean(one: Tensor, other: Tensor) -> Tensor:

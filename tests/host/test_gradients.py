@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host
-from controls import CONTROLS, Control
-from probe import inspect, relative
-from scenes import Scene
 from torch import Tensor
+
+from testkit.branch_graphs import Scene
+from testkit.controls import CONTROLS, Control
+from testkit.host import Host
+from testkit.live_run import inspect, relative
 
 SIZE = {"width": 128, "height": 128}
 
@@ -47,7 +48,10 @@ def test_the_balance_gradient_is_the_finite_difference(host: Host) -> None:
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
         slopes: list[Tensor] = []
-        update, run.balancer.update = run.balancer.update, lambda g, *_: slopes.append(g) or torch.ones(1)
+        update, run.balancer.update = (
+            run.balancer.update,
+            lambda g, *_: slopes.append(g) or torch.ones(1),
+        )
         start = run.balancer.balance
         rebalanced_loss(run, latent, sigma)
         direction = slopes[0] / slopes[0].abs().max()
@@ -82,7 +86,9 @@ def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
         gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
         direction = gradient / gradient.norm()
         step = 0.02 * latent.norm()
-        difference = (loss(latent + step * direction) - loss(latent - step * direction)) / (2 * step)
+        difference = (loss(latent + step * direction) - loss(latent - step * direction)) / (
+            2 * step
+        )
         return float((gradient * direction).sum()), float(difference)
 
     slope, difference = inspect(host, scene, look)
@@ -96,7 +102,7 @@ def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:
         recomputing = replace(run.objective, checkpointing=True)
         early = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
         recomputed = run.text.pull(latent, sigma, recomputing, gradient=True).gradient
-        branch = host.pack("nodes.host.branch")
+        branch = host.pack("nodes.host.sampling.branch")
         install = branch.Capture.install
         branch.Capture.install = lambda self, options, ending: install(self, options)
         try:

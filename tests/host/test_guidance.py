@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host, PromptError
-from probe import inspect, relative
-from scenes import Scene
 from torch import Tensor
+
+from testkit.branch_graphs import Scene
+from testkit.host import Host, PromptError
+from testkit.live_run import inspect, relative
 
 SIZE = {"width": 64, "height": 64, "gligen": False}
 GUIDANCE = {"scale": 30.0, "threshold": 0.0, "iterations": 1, "start": 0.0, "end": 0.67}
@@ -27,10 +28,12 @@ def moving_in_place(host: Host) -> Callable[[Any], Any]:
 
     Only for samplers that hand the model the very latent that they go on with.
     """
-    latent_guidance = host.pack("nodes.host.latent_guidance")
+    latent_guidance = host.pack("nodes.host.sampling.latent_guidance")
 
     class InPlace(latent_guidance.GuidedRun):
-        def predict(self, executor: Any, model: Any, conds: list, x: Tensor, timestep: Tensor, options: dict) -> list:
+        def predict(
+            self, executor: Any, model: Any, conds: list, x: Tensor, timestep: Tensor, options: dict
+        ) -> list:
             unmoved = x.clone()
             super().predict(lambda *_: [], model, conds, unmoved, timestep, options)
             x.add_(self.offset)
@@ -86,32 +89,60 @@ def test_euler_is_the_explicit_algorithm(host: Host) -> None:
     """x <- x - scale * sigma^2 * gradient, twice, then the step: each prediction and gradient of the live model."""
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
-        objective = host.pack("nodes.host.layout_guidance").layout_guidance(None, "").objective
+        objective = (
+            host.pack("nodes.host.sampling.layout_guidance").layout_guidance(None, "").objective
+        )
         x = latent
         for _ in range(2):
-            x = x - GUIDANCE["scale"] * sigma**2 * run.text.pull(x, sigma, objective, gradient=True).gradient
+            x = (
+                x
+                - GUIDANCE["scale"]
+                * sigma**2
+                * run.text.pull(x, sigma, objective, gradient=True).gradient
+            )
         denoised = run.text.predict(x, sigma, uncond=True).guided(7.5)
         sigma_next = run.schedule.sigmas[1]
         return x + (sigma_next - sigma) * (x - denoised) / sigma
 
     expected = inspect(host, Scene(**SIZE), look, mode="text only")
     scene = Scene(**SIZE)
-    sampling = {"steps": 4, "start_at_step": 0, "end_at_step": 1, "sampler_name": "euler", "scheduler": "normal"}
+    sampling = {
+        "steps": 4,
+        "start_at_step": 0,
+        "end_at_step": 1,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+    }
     one_step = scene.add(
-        "KSamplerAdvanced", model=guided(scene, iterations=2), positive=scene.text, negative=scene.negative, cfg=7.5,
-        latent_image=scene.latent, noise_seed=7, add_noise="enable", return_with_leftover_noise="enable", **sampling,
-    )  # fmt: skip
+        "KSamplerAdvanced",
+        model=guided(scene, iterations=2),
+        positive=scene.text,
+        negative=scene.negative,
+        cfg=7.5,
+        latent_image=scene.latent,
+        noise_seed=7,
+        add_noise="enable",
+        return_with_leftover_noise="enable",
+        **sampling,
+    )
     found = host.run(scene, latent=one_step[0])["latent"]["samples"]
-    scale = host.run(scene, model=scene.model)["model"].get_model_object("latent_format").scale_factor
+    scale = (
+        host.run(scene, model=scene.model)["model"].get_model_object("latent_format").scale_factor
+    )
     torch.testing.assert_close(found * scale, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_moves_follow_the_finite_difference(host: Host) -> None:
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
-        objective = host.pack("nodes.host.layout_guidance").layout_guidance(None, "").objective
+        objective = (
+            host.pack("nodes.host.sampling.layout_guidance").layout_guidance(None, "").objective
+        )
         gradient = run.text.pull(latent, sigma, objective, gradient=True).gradient
         step = 0.02 * latent.norm() * gradient / gradient.norm()
-        ahead, behind = (run.text.pull(latent + s * step, sigma, objective, gradient=False).losses for s in (1, -1))
+        ahead, behind = (
+            run.text.pull(latent + s * step, sigma, objective, gradient=False).losses
+            for s in (1, -1)
+        )
         return float((gradient * step).sum()), float(ahead - behind) / 2
 
     slope, difference = inspect(host, Scene(**SIZE), look)
@@ -127,20 +158,37 @@ def test_what_is_reported_is_the_guided_latent(host: Host) -> None:
     """The last prediction that SamplerCustomAdvanced was told of is the image that it ends with."""
     scene = Scene(**SIZE)
     model = guided(scene, end=1.0)
-    guider = scene.add("CFGGuider", model=model, positive=scene.text, negative=scene.negative, cfg=4.0)[0]
-    sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
+    guider = scene.add(
+        "CFGGuider", model=model, positive=scene.text, negative=scene.negative, cfg=4.0
+    )[0]
+    sigmas = scene.add(
+        "BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0
+    )[0]
     noise = scene.add("RandomNoise", noise_seed=7)[0]
     sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
-    done = scene.add("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
-                     latent_image=scene.latent)  # fmt: skip
+    done = scene.add(
+        "SamplerCustomAdvanced",
+        noise=noise,
+        guider=guider,
+        sampler=sampler,
+        sigmas=sigmas,
+        latent_image=scene.latent,
+    )
     out = host.run(scene, latent=done[0], denoised=done[1])
-    torch.testing.assert_close(out["latent"]["samples"], out["denoised"]["samples"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        out["latent"]["samples"], out["denoised"]["samples"], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_an_inpainting_sampler_keeps_what_is_not_painted(host: Host) -> None:
     scene = Scene(**SIZE)
     scene.latent = half_painted(scene)
-    out = host.run(scene, kept=scene.latent, found=scene.stock(model=guided(scene, end=1.0))[0], stock=scene.stock()[0])
+    out = host.run(
+        scene,
+        kept=scene.latent,
+        found=scene.stock(model=guided(scene, end=1.0))[0],
+        stock=scene.stock()[0],
+    )
     kept, found, stock = (out[name]["samples"] for name in ("kept", "found", "stock"))
     torch.testing.assert_close(found[..., 4:], kept[..., 4:])
     assert relative(found[..., :4], stock[..., :4]) > 1e-2
@@ -150,7 +198,9 @@ def test_guidance_moves_nothing_where_the_original_is_mixed_in(host: Host) -> No
     """A sampler that keeps half of a cell's original would keep half of a move's opposite, too."""
     scene = Scene(**SIZE)
     scene.latent = half_painted(scene, painted=0.5)
-    out = host.run(scene, found=scene.stock(model=guided(scene, end=1.0))[0], stock=scene.stock()[0])
+    out = host.run(
+        scene, found=scene.stock(model=guided(scene, end=1.0))[0], stock=scene.stock()[0]
+    )
     assert torch.equal(out["found"]["samples"], out["stock"]["samples"])
 
 
@@ -167,17 +217,24 @@ def half_painted(scene: Scene, painted: float = 1.0) -> list:
 def test_two_guidances_act_in_order(host: Host) -> None:
     scene = Scene(**SIZE)
     first = guided(scene, end=0.34)
-    both = scene.add("RealCompoLayoutGuidance", model=first, **GUIDANCE | {"start": 0.34, "end": 1.0})[0]
+    both = scene.add(
+        "RealCompoLayoutGuidance", model=first, **GUIDANCE | {"start": 0.34, "end": 1.0}
+    )[0]
     whole = guided(scene, end=1.0)
     out = host.run(scene, both=scene.stock(model=both)[0], whole=scene.stock(model=whole)[0])
     assert torch.equal(out["both"]["samples"], out["whole"]["samples"])
 
 
-ONE_SIDED = [("euler", {"mode": "fixed", "text_weight": 0.0}), ("dpmpp_2m", {"mode": "spatial only"})]
+ONE_SIDED = [
+    ("euler", {"mode": "fixed", "text_weight": 0.0}),
+    ("dpmpp_2m", {"mode": "spatial only"}),
+]
 
 
 @pytest.mark.parametrize(("name", "settings"), ONE_SIDED)
-def test_a_guided_spatial_branch_alone_is_the_guided_model(host: Host, name: str, settings: dict) -> None:
+def test_a_guided_spatial_branch_alone_is_the_guided_model(
+    host: Host, name: str, settings: dict
+) -> None:
     scene = Scene(**SIZE)
     model, sampling = guided(scene), SAMPLING | {"sampler_name": name}
     alone = scene.stock(scene.spatial, model=model, **sampling)
@@ -189,7 +246,9 @@ def test_a_guided_spatial_branch_alone_is_the_guided_model(host: Host, name: str
 
 def test_a_text_branch_of_full_weight_is_not_guided_by_the_other(host: Host) -> None:
     scene = Scene(**SIZE)
-    ours = scene.realcompo({"mode": "fixed", "text_weight": 1.0}, spatial_model=guided(scene), **SAMPLING)
+    ours = scene.realcompo(
+        {"mode": "fixed", "text_weight": 1.0}, spatial_model=guided(scene), **SAMPLING
+    )
     out = host.run(scene, stock=scene.stock(**SAMPLING)[0], ours=ours[0])
     assert torch.equal(out["stock"]["samples"], out["ours"]["samples"])
 
@@ -198,8 +257,13 @@ def test_a_guided_branch_moves_the_shared_latent_by_its_weight(host: Host) -> No
     """One Euler step at equal weights: the mean of where each branch by itself would have led."""
     scene = Scene(**SIZE)
     model = guided(scene, end=1.0)
-    sigmas = scene.add("SplitSigmas", step=1, sigmas=scene.add(
-        "BasicScheduler", model=scene.model, scheduler="normal", steps=4, denoise=1.0)[0])[0]  # fmt: skip
+    sigmas = scene.add(
+        "SplitSigmas",
+        step=1,
+        sigmas=scene.add(
+            "BasicScheduler", model=scene.model, scheduler="normal", steps=4, denoise=1.0
+        )[0],
+    )[0]
     modes = ["fixed", "text only", "spatial only"]
     out = host.run(scene, **{mode: one_step(scene, model, sigmas, mode) for mode in modes})
     half, text, spatial = (out[mode]["samples"] for mode in modes)
@@ -208,13 +272,26 @@ def test_a_guided_branch_moves_the_shared_latent_by_its_weight(host: Host) -> No
 
 
 def one_step(scene: Scene, model: list, sigmas: list, mode: str) -> list:
-    guider = scene.add("RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
-                       spatial_positive=scene.spatial, cfg=4.0, spatial_model=model,
-                       balancer=scene.balancer(mode=mode))[0]  # fmt: skip
+    guider = scene.add(
+        "RealCompoGuider",
+        model=scene.model,
+        positive=scene.text,
+        negative=scene.negative,
+        spatial_positive=scene.spatial,
+        cfg=4.0,
+        spatial_model=model,
+        balancer=scene.balancer(mode=mode),
+    )[0]
     noise = scene.add("RandomNoise", noise_seed=7)[0]
     sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
-    return scene.add("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
-                     latent_image=scene.latent)[0]  # fmt: skip
+    return scene.add(
+        "SamplerCustomAdvanced",
+        noise=noise,
+        guider=guider,
+        sampler=sampler,
+        sigmas=sigmas,
+        latent_image=scene.latent,
+    )[0]
 
 
 def test_the_balance_gradient_knows_of_the_moves(host: Host) -> None:
@@ -248,9 +325,14 @@ def test_guidance_without_a_layout(host: Host, mode: str) -> None:
     scene = Scene(**SIZE)
     model = guided(scene)
     if mode == "alone":
-        wanted, start = scene.stock(scene.negative, model=model)[0], "RealCompo Layout Guidance, guided positive:"
+        wanted, start = (
+            scene.stock(scene.negative, model=model)[0],
+            "RealCompo Layout Guidance, guided positive:",
+        )
     else:
-        ours = scene.realcompo({"mode": "spatial only"}, spatial_model=model, spatial_positive=scene.negative)
+        ours = scene.realcompo(
+            {"mode": "spatial only"}, spatial_model=model, spatial_positive=scene.negative
+        )
         wanted, start = ours[0], "RealCompo KSampler, spatial only positive:"
     with pytest.raises(PromptError, match="RealCompo Layout Conditioning") as caught:
         host.run(scene, latent=wanted)
@@ -262,7 +344,9 @@ def test_guidance_leaves_nothing_behind(fresh: Host) -> None:
     loaded = fresh.run(scene, model=scene.model)["model"]
     tensors = [*loaded.model.parameters(), *loaded.model.buffers()]
     before = [(id(t), t.data_ptr(), t.is_inference(), t.requires_grad) for t in tensors]
-    out = fresh.run(scene, stock=scene.stock()[0], guided=scene.stock(model=guided(scene, end=1.0))[0])
+    out = fresh.run(
+        scene, stock=scene.stock()[0], guided=scene.stock(model=guided(scene, end=1.0))[0]
+    )
     after = [(id(t), t.data_ptr(), t.is_inference(), t.requires_grad) for t in tensors]
     assert before == after and not torch.equal(out["stock"]["samples"], out["guided"]["samples"])
     again = fresh.run(scene, stock=scene.stock(seed=7, steps=3)[0])

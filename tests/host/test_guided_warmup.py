@@ -8,22 +8,29 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host
-from probe import relative
-from scenes import Scene
 from torch import Tensor
+
+from testkit.branch_graphs import Scene
+from testkit.host import Host
+from testkit.live_run import relative
 
 SIZE = {"width": 64, "height": 64}
 WARM = {"warmup": 0.5, "guidance": 1.0}
 EULER = {"steps": 6, "sampler_name": "euler"}
-OFF = ({"recipe": "paper"}, {"recipe": "official"}, {"mode": "fixed"}, {"mode": "spatial only"}, {"spatial_loss": 0.0})
+OFF = (
+    {"recipe": "paper"},
+    {"recipe": "official"},
+    {"mode": "fixed"},
+    {"mode": "spatial only"},
+    {"spatial_loss": 0.0},
+)
 SAMPLERS = ("heun", "dpmpp_2m", "euler_ancestral", "uni_pc", "ddim", "euler_cfg_pp", "dpm_fast")
 
 
 @contextmanager
 def nudges_of(host: Host) -> Iterator[list[tuple[float, Tensor]]]:
     """Every move that attention asks for, and the noise level at which it is made."""
-    kind = host.pack("realcompo_core.guidance").Nudge
+    kind = host.pack("realcompo_core.sampling.nudge").Nudge
     at, found = kind.at, []
 
     def noting(self: object, sigma: Tensor, guidance: float) -> Tensor:
@@ -40,10 +47,12 @@ def nudges_of(host: Host) -> Iterator[list[tuple[float, Tensor]]]:
 @contextmanager
 def latents_of(host: Host) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
     """Every latent at which the spatial branch predicts, its sigma, and what it predicts there."""
-    branch = host.pack("nodes.host.branch").Branch
+    branch = host.pack("nodes.host.sampling.branch").Branch
     finish, found = branch._prediction, []
 
-    def noting(self: Any, out: list, conds: list, latent: Tensor, sigma: Tensor, options: dict) -> Any:
+    def noting(
+        self: Any, out: list, conds: list, latent: Tensor, sigma: Tensor, options: dict
+    ) -> Any:
         prediction = finish(self, out, conds, latent, sigma, options)
         if self.name == "spatial":
             found.append((latent.clone(), sigma.clone(), prediction.guided(self.guider.cfg)))
@@ -56,7 +65,9 @@ def latents_of(host: Host) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
         branch._prediction = finish
 
 
-def run(host: Host, settings: dict, scene: Scene | None = None, **sampling: object) -> tuple[Tensor, object]:
+def run(
+    host: Host, settings: dict, scene: Scene | None = None, **sampling: object
+) -> tuple[Tensor, object]:
     scene = scene or Scene(**SIZE)
     ours = scene.realcompo(settings, **EULER | sampling)
     out = host.run(scene, latent=ours[0], trace=ours[1])
@@ -68,7 +79,9 @@ def test_each_step_after_a_guided_one_starts_where_attention_moved_the_latent(ho
     with nudges_of(host) as nudges, latents_of(host) as seen:
         run(host, WARM | {"online": False})
     assert len(nudges) == 3 and len(seen) == 6
-    for (x, sigma, denoised), (x_next, sigma_next, _), (at, move) in zip(seen, seen[1:], nudges, strict=False):
+    for (x, sigma, denoised), (x_next, sigma_next, _), (at, move) in zip(
+        seen, seen[1:], nudges, strict=False
+    ):
         euler = x + (sigma_next - sigma) * (x - denoised) / sigma
         assert move.any() and at == float(sigma_next)
         torch.testing.assert_close(x_next, euler + move, rtol=1e-4, atol=1e-4)
@@ -88,26 +101,43 @@ def test_sampling_in_two_parts_is_sampling_in_one(host: Host) -> None:
     """The last move of a part that ends with noise left is made at its end."""
     scene = Scene(**SIZE)
     guider = scene.add(
-        "RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
-        spatial_positive=scene.spatial, cfg=4.0, balancer=scene.balancer(warmup=1.0),
-    )[0]  # fmt: skip
-    sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=4, denoise=1.0)[0]
+        "RealCompoGuider",
+        model=scene.model,
+        positive=scene.text,
+        negative=scene.negative,
+        spatial_positive=scene.spatial,
+        cfg=4.0,
+        balancer=scene.balancer(warmup=1.0),
+    )[0]
+    sigmas = scene.add(
+        "BasicScheduler", model=scene.model, scheduler="normal", steps=4, denoise=1.0
+    )[0]
     split = scene.add("SplitSigmas", sigmas=sigmas, step=2)
     sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
     noise, none = scene.add("RandomNoise", noise_seed=7)[0], scene.add("DisableNoise")[0]
 
     def sampled(noise: list, sigmas: list, latent: list) -> list:
-        return scene.add("SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas,
-                         latent_image=latent)[0]  # fmt: skip
+        return scene.add(
+            "SamplerCustomAdvanced",
+            noise=noise,
+            guider=guider,
+            sampler=sampler,
+            sigmas=sigmas,
+            latent_image=latent,
+        )[0]
 
     whole, part = sampled(noise, sigmas, scene.latent), sampled(noise, split[0], scene.latent)
     out = host.run(scene, whole=whole, parts=sampled(none, split[1], part))
-    torch.testing.assert_close(out["parts"]["samples"], out["whole"]["samples"], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        out["parts"]["samples"], out["whole"]["samples"], rtol=1e-3, atol=1e-3
+    )
 
 
 def test_attention_goes_where_the_boxes_are(host: Host) -> None:
     """Random weights attend at random, so that a latent is moved far here."""
-    (_, left), (_, guided) = (run(host, WARM | {"warmup": 1.0, "guidance": g}, steps=8) for g in (1e-9, 3.0))
+    (_, left), (_, guided) = (
+        run(host, WARM | {"warmup": 1.0, "guidance": g}, steps=8) for g in (1e-9, 3.0)
+    )
     assert guided.losses()[-1]["spatial"] < left.losses()[-1]["spatial"] - 0.01
 
 
@@ -147,8 +177,12 @@ def test_what_an_inpainting_sampler_keeps_does_not_move(host: Host) -> None:
     scene.latent = scene.add("SetLatentNoiseMask", samples=empty, mask=mask)[0]
     with nudges_of(host) as nudges:
         latent, _ = run(host, WARM, scene)
-    assert len(nudges) == 3 and all(move[..., :4].any() and not move[..., 4:].any() for _, move in nudges)
-    torch.testing.assert_close(latent[..., 4:], torch.zeros(1, 4, 8, 4), rtol=0, atol=1e-6)  # the sampler's rounding
+    assert len(nudges) == 3 and all(
+        move[..., :4].any() and not move[..., 4:].any() for _, move in nudges
+    )
+    torch.testing.assert_close(
+        latent[..., 4:], torch.zeros(1, 4, 8, 4), rtol=0, atol=1e-6
+    )  # the sampler's rounding
 
 
 def test_a_sample_of_a_batch_is_moved_as_it_is_alone(host: Host) -> None:
@@ -165,7 +199,9 @@ def test_an_object_without_weight_has_no_say_in_how_far(host: Host) -> None:
         with nudges_of(host) as nudges:
             _, trace = run(host, WARM | {"object_weights": weights})
         sizes.append(rms(nudges[0][1]))
-    losses = trace.steps[0].readings["spatial"][0].losses[0]  # the same in all three: nothing has moved yet
+    losses = (
+        trace.steps[0].readings["spatial"][0].losses[0]
+    )  # the same in all three: nothing has moved yet
     wanted = torch.stack([*losses, losses.mean()]) / losses.mean()
     assert relative(torch.stack(sizes) / sizes[2], wanted) < 1e-3
 
@@ -176,8 +212,15 @@ def rms(move: Tensor) -> Tensor:
 
 def test_a_model_that_guides_itself_is_not_guided_twice(host: Host) -> None:
     scene = Scene(**SIZE)
-    itself = scene.add("RealCompoLayoutGuidance", model=scene.model, scale=30.0, threshold=0.0, iterations=1, start=0.0,
-                       end=0.5)[0]  # fmt: skip
+    itself = scene.add(
+        "RealCompoLayoutGuidance",
+        model=scene.model,
+        scale=30.0,
+        threshold=0.0,
+        iterations=1,
+        start=0.0,
+        end=0.5,
+    )[0]
     with nudges_of(host) as nudges:
         run(host, WARM, scene, spatial_model=itself)
     assert not nudges

@@ -6,18 +6,28 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Graph, Host, Links, PromptError
-from scenes import Scene
+
+from testkit.branch_graphs import Scene
+from testkit.graph import Graph, Links
+from testkit.host import Host, PromptError
 
 ONE = "a red cube: 0.25 0.5 0.75 1"
 POSE = {
-    "phrases": "a person", "unit": "pixels", "order": "left to right", "padding": 0.1, "confidence": 0.3,
-    "hands": True, "face": True, "frame": 0,
-}  # fmt: skip
+    "phrases": "a person",
+    "unit": "pixels",
+    "order": "left to right",
+    "padding": 0.1,
+    "confidence": 0.3,
+    "hands": True,
+    "face": True,
+    "frame": 0,
+}
 SEGMENTATION = {
-    "colours": "sky = the sky\n#ff0000 = a red barn", "tolerance": 8, "regions": "one per colour",
+    "colours": "sky = the sky\n#ff0000 = a red barn",
+    "tolerance": 8,
+    "regions": "one per colour",
     "minimum_area": 0.001,
-}  # fmt: skip
+}
 
 
 def value(host: Host, graph: Graph, key: str, given: Any) -> list:
@@ -26,9 +36,13 @@ def value(host: Host, graph: Graph, key: str, given: Any) -> list:
     return graph.add("TestApply", value=0, function=key)[0]
 
 
-def layout_node(host: Host, graph: Graph, given: Any = None, image: Any = None, **inputs: Any) -> Links:
+def layout_node(
+    host: Host, graph: Graph, given: Any = None, image: Any = None, **inputs: Any
+) -> Links:
     sockets = {"boxes": given, "image": image}
-    links = {key: value(host, graph, key, found) for key, found in sockets.items() if found is not None}
+    links = {
+        key: value(host, graph, key, found) for key, found in sockets.items() if found is not None
+    }
     return graph.add("RealCompoLayout", **({"layout": ""} | inputs | links))
 
 
@@ -44,7 +58,9 @@ def convert(host: Host, kind: str, socket: str, given: Any, **inputs: Any) -> li
     """The objects that a converter node makes of a value."""
     host.forget()
     graph = Graph()
-    node = graph.add(f"RealCompoLayoutFrom{kind}", **{socket: value(host, graph, socket, given)}, **inputs)
+    node = graph.add(
+        f"RealCompoLayoutFrom{kind}", **{socket: value(host, graph, socket, given)}, **inputs
+    )
     return list(host.run(graph, layout=node[0])["layout"].entities)
 
 
@@ -65,7 +81,12 @@ def test_the_widget_of_older_workflows_is_enough(host: Host) -> None:
     out = run(host, layout=ONE)
     assert [e.phrase for e in out["layout"].entities] == ["a red cube"]
     box = out["boxes"][0][0]
-    assert {k: box[k] for k in ("x", "y", "width", "height")} == {"x": 128, "y": 256, "width": 256, "height": 256}
+    assert {k: box[k] for k in ("x", "y", "width", "height")} == {
+        "x": 128,
+        "y": 256,
+        "width": 256,
+        "height": 256,
+    }
     assert box["metadata"]["desc"] == "a red cube"
     assert out["masks"].shape == (1, 512, 512) and float(out["masks"].sum()) == 256 * 256
     assert out["preview"].shape == (1, 512, 512, 3)
@@ -93,7 +114,9 @@ def test_plain_boxes_follow_order_and_unit(host: Host) -> None:
     given = [(0.25, 0.25, 0.5, 0.75)]
     sized = run(host, given, box_order="x y width height", box_unit="0 to 1", phrases="a cat")
     assert corners(sized["layout"].entities[0]) == [0.25, 0.25, 0.75, 1]
-    cornered = run(host, given, box_order="left top right bottom", box_unit="0 to 1", phrases="a cat")
+    cornered = run(
+        host, given, box_order="left top right bottom", box_unit="0 to 1", phrases="a cat"
+    )
     assert corners(cornered["layout"].entities[0]) == [0.25, 0.25, 0.5, 0.75]
 
 
@@ -106,7 +129,10 @@ def test_an_image_is_the_background(host: Host) -> None:
 
 
 BAD_BOXES = {
-    "a box outside": ([[{"x": 0, "y": 0, "width": 600, "height": 32, "label": "a cat"}]], "within 512 x 512 pixels"),
+    "a box outside": (
+        [[{"x": 0, "y": 0, "width": 600, "height": 32, "label": "a cat"}]],
+        "within 512 x 512 pixels",
+    ),
     "no phrase": ([(0, 0, 64, 64)], "phrases: expected 1 line, got 0"),
     "no boxes at all": ([], "layout: expected 1 to 256 objects, got 0"),
     "no boxes of any kind": ({"bbox": 3}, "boxes, box 1, box: expected four numbers"),
@@ -123,7 +149,9 @@ def test_bad_boxes_are_told(host: Host, given: Any, part: str) -> None:
 
 def test_masks_that_no_memory_holds_are_refused(host: Host) -> None:
     boxes = [[{"x": 0, "y": 0, "width": 64, "height": 64, "label": "a cat"}] * 17]
-    with pytest.raises(PromptError, match=r"RealCompo Layout, layout: expected at most \d+ pixels of masks"):
+    with pytest.raises(
+        PromptError, match=r"RealCompo Layout, layout: expected at most \d+ pixels of masks"
+    ):
         run(host, boxes, width=8192, height=8192)
 
 
@@ -146,8 +174,15 @@ def test_boxes_go_out_to_core_nodes(fresh: Host) -> None:
     image = torch.zeros(1, 512, 512, 3)
     image[:, 256:, 128:384] = 1
     boxes = graph.add("RealCompoLayout", layout=ONE)[1]
-    crop = graph.add("CropByBBoxes", image=value(fresh, graph, "image", image), bboxes=boxes, output_width=64,
-                     output_height=64, padding=0, keep_aspect="stretch")  # fmt: skip
+    crop = graph.add(
+        "CropByBBoxes",
+        image=value(fresh, graph, "image", image),
+        bboxes=boxes,
+        output_width=64,
+        output_height=64,
+        padding=0,
+        keep_aspect="stretch",
+    )
     assert fresh.run(graph, crop=crop[0])["crop"].min() > 0.99
 
 
@@ -155,9 +190,13 @@ def test_a_pose_of_core_s_own(host: Host) -> None:
     sdpose = pytest.importorskip("comfy_extras.nodes_sdpose")
     joints = torch.full((133, 2), -1.0)
     joints[:17] = torch.tensor([[100.0 + 10 * i, 40.0 + 20 * i] for i in range(17)])
-    frames = sdpose._to_openpose_frames([[joints.numpy()]], [[torch.full((133,), 0.9).numpy()]], 400, 400)
+    frames = sdpose._to_openpose_frames(
+        [[joints.numpy()]], [[torch.full((133,), 0.9).numpy()]], 400, 400
+    )
     (entity,) = convert(host, "Pose", "pose", frames, **POSE | {"padding": 0.0})
-    assert corners(entity) == pytest.approx([99.5 / 400, 39.5 / 400, 260.5 / 400, 360.5 / 400], abs=0.01)
+    assert corners(entity) == pytest.approx(
+        [99.5 / 400, 39.5 / 400, 260.5 / 400, 360.5 / 400], abs=0.01
+    )
 
 
 # Poses
@@ -167,7 +206,13 @@ def people(*lefts: float, scale: float = 1.0) -> list[dict]:
     """Frames of people of 100 x 300 at these places in a picture of 512 x 512."""
     joints = [[left, 100.0, 1.0, left + 100, 400.0, 1.0] for left in lefts]
     found = [[v if i % 3 == 2 else v * scale for i, v in enumerate(flat)] for flat in joints]
-    return [{"people": [{"pose_keypoints_2d": flat} for flat in found], "canvas_width": 512, "canvas_height": 512}]
+    return [
+        {
+            "people": [{"pose_keypoints_2d": flat} for flat in found],
+            "canvas_width": 512,
+            "canvas_height": 512,
+        }
+    ]
 
 
 def test_people_take_the_phrases_from_left_to_right(host: Host) -> None:
@@ -176,12 +221,16 @@ def test_people_take_the_phrases_from_left_to_right(host: Host) -> None:
     assert (left.phrase, right.phrase) == ("a man", "a woman") and left.box.x0 < right.box.x0
     first, _ = convert(host, "Pose", "pose", people(300, 50), **wide | {"order": "as given"})
     assert first.box == right.box
-    shares = convert(host, "Pose", "pose", people(300, 50, scale=1 / 512), **wide | {"unit": "0 to 1"})
+    shares = convert(
+        host, "Pose", "pose", people(300, 50, scale=1 / 512), **wide | {"unit": "0 to 1"}
+    )
     assert corners(shares[0]) == pytest.approx(corners(left))
 
 
 def test_a_wrong_unit_is_told(host: Host) -> None:
-    with pytest.raises(PromptError, match=r"RealCompo Layout From Pose, unit: .* Set unit to 'pixels'"):
+    with pytest.raises(
+        PromptError, match=r"RealCompo Layout From Pose, unit: .* Set unit to 'pixels'"
+    ):
         convert(host, "Pose", "pose", people(50), **POSE | {"unit": "0 to 1"})
 
 
@@ -199,8 +248,16 @@ def test_masks_stay_the_regions(host: Host) -> None:
 
 
 def test_a_black_mask_is_told(host: Host) -> None:
-    with pytest.raises(PromptError, match="RealCompo Layout From Masks, mask 2, mask: expected a mask with an area"):
-        convert(host, "Masks", "masks", torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]), phrases="a cat")
+    with pytest.raises(
+        PromptError, match="RealCompo Layout From Masks, mask 2, mask: expected a mask with an area"
+    ):
+        convert(
+            host,
+            "Masks",
+            "masks",
+            torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]),
+            phrases="a cat",
+        )
 
 
 def test_masks_reach_the_sampler(fresh: Host) -> None:
@@ -211,18 +268,26 @@ def test_masks_reach_the_sampler(fresh: Host) -> None:
     scene = Scene(width=128, height=128, gligen=False)
     link = value(fresh, scene, "masks", masks)
     layout = scene.add("RealCompoLayoutFromMasks", masks=link, phrases="a red cube\na blue ball")[0]
-    conditioning = scene.add("RealCompoLayoutConditioning", clip=scene.clip, layout=layout,
-                             text="a red cube and a blue ball")  # fmt: skip
+    conditioning = scene.add(
+        "RealCompoLayoutConditioning",
+        clip=scene.clip,
+        layout=layout,
+        text="a red cube and a blue ball",
+    )
     ours = scene.realcompo(steps=2, positive=conditioning[0], spatial_positive=conditioning[1])
     out = fresh.run(scene, latent=ours[0], trace=ours[1])
     assert out["latent"]["samples"].isfinite().all()
-    reading = next(r for step in out["trace"].steps for found in step.readings.values() for r in found)
+    reading = next(
+        r for step in out["trace"].steps for found in step.readings.values() for r in found
+    )
     sampled = reading.objects.regions[1].float()
     rows, columns = sampled.shape
     expected = torch.zeros(rows, columns)
     expected[rows // 2 :, : columns // 2] = 1
     torch.testing.assert_close(sampled.cpu(), expected)
-    assert reading.objects.regions[0].diagonal().min() > 0 and reading.objects.regions[0][0, -1] == 0
+    assert (
+        reading.objects.regions[0].diagonal().min() > 0 and reading.objects.regions[0][0, -1] == 0
+    )
 
 
 # Segmentation maps
@@ -235,7 +300,9 @@ def test_colours_become_objects(host: Host) -> None:
     sky, barn = convert(host, "Segmentation", "image", image, **SEGMENTATION)
     assert (sky.phrase, corners(sky)) == ("the sky", [0, 0, 1, 0.5])
     assert barn.phrase == "a red barn" and float(barn.region(40, 60).sum()) == 400
-    apart = convert(host, "Segmentation", "image", image, **SEGMENTATION | {"regions": "one per connected area"})
+    apart = convert(
+        host, "Segmentation", "image", image, **SEGMENTATION | {"regions": "one per connected area"}
+    )
     assert [e.phrase for e in apart] == ["the sky", "a red barn", "a red barn"]
     assert apart[1].box.x1 < apart[2].box.x0
 
@@ -252,7 +319,10 @@ def test_a_colour_that_is_missing_is_told_with_those_that_are_there(host: Host) 
 
 
 def test_the_conditioning_alone_shows_what_matched(fresh: Host) -> None:
-    scene = Scene(prompt="a red cube beside two blue balls", layout=f"{ONE}\nblue balls: 0 0 1 1\nblue balls: 0 0 1 1")
+    scene = Scene(
+        prompt="a red cube beside two blue balls",
+        layout=f"{ONE}\nblue balls: 0 0 1 1\nblue balls: 0 0 1 1",
+    )
     fresh.run(scene)  # no sampler, no other output
     text = "a red cube: red[2] cube[3]\nblue balls: blue[6] balls[7] (shared)\nblue balls: blue[6] balls[7] (shared)"
     assert told(fresh, "text") == [[text]]
@@ -271,12 +341,18 @@ def test_the_preview_shows_masks_and_every_label(fresh: Host) -> None:
     graph = Graph()
     masks = torch.zeros(12, 64, 64)
     for index in range(12):
-        masks[index, 20 * (index // 4) : 20 * (index // 4) + 16, 16 * (index % 4) : 16 * (index % 4) + 12] = 1
+        masks[
+            index,
+            20 * (index // 4) : 20 * (index // 4) + 16,
+            16 * (index % 4) : 16 * (index % 4) + 12,
+        ] = 1
     phrases = "\n".join(f"object {index}" for index in range(12))
-    layout = graph.add("RealCompoLayoutFromMasks", masks=value(fresh, graph, "masks", masks), phrases=phrases)[0]
+    layout = graph.add(
+        "RealCompoLayoutFromMasks", masks=value(fresh, graph, "masks", masks), phrases=phrases
+    )[0]
     preview = graph.add("RealCompoLayoutPreview", layout=layout, width=512, height=512)[0]
     image = fresh.run(graph, preview=preview)["preview"][0]
-    render = fresh.pack("realcompo_core.render")
+    render = fresh.pack("realcompo_core.drawing.render")
     for index in range(12):
         ink = torch.tensor(render.PALETTE[index])
         assert int((image - ink).abs().amax(dim=-1).lt(0.01).sum()) > 500  # its label and outline

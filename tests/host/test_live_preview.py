@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from comfy_host import Host
-from scenes import Scene
+
+from testkit.branch_graphs import Scene
+from testkit.host import Host
 
 
 @pytest.fixture
@@ -56,7 +57,9 @@ def test_the_balance_stands_beside_the_preview(host: Host, previews: list[Any]) 
 
 
 @pytest.mark.parametrize(("mode", "blue"), [("text only", True), ("spatial only", False)])
-def test_one_branch_alone_leads_everywhere(host: Host, previews: list[Any], mode: str, blue: bool) -> None:
+def test_one_branch_alone_leads_everywhere(
+    host: Host, previews: list[Any], mode: str, blue: bool
+) -> None:
     run(host, {"mode": mode}, show_balance=True)
     red, _, is_blue = previews[0].getpixel((previews[0].width - 1, 0))
     assert (is_blue > 200 > red) if blue else (red > 200 > is_blue)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from comfy_host import Host
-from probe import relative
-from scenes import LORA, Scene
 from torch import Tensor
+
+from testkit.branch_graphs import LORA, Scene
+from testkit.host import Host
+from testkit.live_run import relative
 
 SIZE = {"width": 64, "height": 64}
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0}
@@ -19,7 +20,7 @@ FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0}
 @contextmanager
 def slopes_of(host: Host) -> Iterator[list[Tensor]]:
     """Every gradient that the balance is given."""
-    balancer = host.pack("realcompo_core.balancer").Balancer
+    balancer = host.pack("realcompo_core.sampling.balancer").Balancer
     update, found = balancer.update, []
 
     def noting(self: object, gradient: Tensor, *args: object) -> Tensor:
@@ -33,7 +34,9 @@ def slopes_of(host: Host) -> Iterator[list[Tensor]]:
         balancer.update = update
 
 
-def run(host: Host, settings: dict, scene: Scene | None = None, **sampling: object) -> tuple[Tensor, object, list]:
+def run(
+    host: Host, settings: dict, scene: Scene | None = None, **sampling: object
+) -> tuple[Tensor, object, list]:
     """The latent, the trace and the balance's gradients of a run."""
     scene = scene or Scene(**SIZE)
     ours = scene.realcompo(settings, **sampling)
@@ -43,7 +46,9 @@ def run(host: Host, settings: dict, scene: Scene | None = None, **sampling: obje
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_with_the_balance_frozen_it_reads_what_the_look_ahead_reads(host: Host, checkpointing: bool) -> None:
+def test_with_the_balance_frozen_it_reads_what_the_look_ahead_reads(
+    host: Host, checkpointing: bool
+) -> None:
     """Euler's provisional latent is then the one that the next step starts from: one gradient, a step later."""
     sampling = {"steps": 4, "sampler_name": "euler", "cfg": 3.0}
     image, trace, ahead = run(host, FROZEN | {"online": False}, **sampling)
@@ -64,7 +69,9 @@ def test_what_an_inpainting_sampler_keeps_has_no_say(host: Host, online: bool) -
     mask = scene.add("MaskComposite", destination=canvas, source=left, x=0, y=0, operation="add")[0]
     scene.latent = scene.add("SetLatentNoiseMask", samples=scene.latent, mask=mask)[0]
     _, _, slopes = run(host, {"online": online}, scene, steps=4)
-    assert len(slopes) == 3 and all(slope[..., :4].any() and not slope[..., 4:].any() for slope in slopes)
+    assert len(slopes) == 3 and all(
+        slope[..., :4].any() and not slope[..., 4:].any() for slope in slopes
+    )
 
 
 def test_it_moves_the_balance(host: Host) -> None:
@@ -77,7 +84,9 @@ def test_it_waits_for_the_first_blended_step_and_follows_the_cadence(host: Host)
     assert [step.index for step in trace.steps if step.readings] == [3, 5, 7]
 
 
-@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral", "uni_pc", "ddim", "euler_cfg_pp"])
+@pytest.mark.parametrize(
+    "sampler", ["heun", "dpmpp_2m", "euler_ancestral", "uni_pc", "ddim", "euler_cfg_pp"]
+)
 def test_it_balances_once_a_step_in_any_sampler(host: Host, sampler: str) -> None:
     latent, trace, slopes = run(host, {"online": True}, steps=4, sampler_name=sampler)
     assert latent.isfinite().all() and len(slopes) == len(trace.losses()) == 3
@@ -86,7 +95,9 @@ def test_it_balances_once_a_step_in_any_sampler(host: Host, sampler: str) -> Non
 @pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
 def test_samplers_with_sigmas_of_their_own(host: Host, sampler: str) -> None:
     """They may leave a step out, the first blended one too."""
-    latent, trace, slopes = run(host, {"online": True, "warmup": 0.4, "guidance": 0.0}, steps=5, sampler_name=sampler)
+    latent, trace, slopes = run(
+        host, {"online": True, "warmup": 0.4, "guidance": 0.0}, steps=5, sampler_name=sampler
+    )
     assert latent.isfinite().all() and len(slopes) == len(trace.losses())
 
 
@@ -104,9 +115,16 @@ def test_conditionings_with_weights_of_their_own_are_read_apart(fresh: Host) -> 
     """The host changes weights between them, so no graph may span both: each costs an evaluation more."""
     scene = Scene(**SIZE)
     hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=0.8)[0]
-    hooked = scene.add("ConditioningSetProperties", cond_NEW=scene.spatial, hooks=hooks, strength=1.0,
-                       set_cond_area="default")[0]  # fmt: skip
-    scene.spatial = scene.add("ConditioningCombine", conditioning_1=scene.spatial, conditioning_2=hooked)[0]
+    hooked = scene.add(
+        "ConditioningSetProperties",
+        cond_NEW=scene.spatial,
+        hooks=hooks,
+        strength=1.0,
+        set_cond_area="default",
+    )[0]
+    scene.spatial = scene.add(
+        "ConditioningCombine", conditioning_1=scene.spatial, conditioning_2=hooked
+    )[0]
     _, trace, slopes = run(fresh, FROZEN | {"online": True}, scene)
     ahead = run(fresh, FROZEN | {"online": False}, scene)[2]
     assert trace.rows["spatial attention"] == 4 and "text attention" not in trace.rows
@@ -115,7 +133,14 @@ def test_conditionings_with_weights_of_their_own_are_read_apart(fresh: Host) -> 
 
 def test_a_guided_branch(host: Host) -> None:
     scene = Scene(**SIZE)
-    guided = scene.add("RealCompoLayoutGuidance", model=scene.model, scale=30.0, threshold=0.0, iterations=1, start=0.0,
-                       end=1.0)[0]  # fmt: skip
+    guided = scene.add(
+        "RealCompoLayoutGuidance",
+        model=scene.model,
+        scale=30.0,
+        threshold=0.0,
+        iterations=1,
+        start=0.0,
+        end=1.0,
+    )[0]
     latent, trace, _ = run(host, {"online": True}, scene, spatial_model=guided)
     assert latent.isfinite().all() and len(trace.losses()) == 2

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import (
+
+from testkit.branch_graphs import CHECKPOINT
+from testkit.chat_server import (
     KEY,
     MODEL,
     Answer,
@@ -27,8 +29,8 @@ from chat_server import (
     whole,
     zipped,
 )
-from comfy_host import Graph, Host, PromptError
-from scenes import CHECKPOINT
+from testkit.graph import Graph
+from testkit.host import Host, PromptError
 
 PROMPT = "two corgis to the left of a tabby cat"
 CORGI, OTHER, CAT = [0.1, 0.2, 0.3, 0.9], [0.3, 0.2, 0.5, 0.9], [0.6, 0.2, 0.9, 0.9]
@@ -60,7 +62,13 @@ def config(fresh: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def table(server: ChatServer, **settings: Any) -> str:
-    values = {"url": server.url, "model": MODEL, "key_env": VARIABLE, "timeout": 5, "retries": 2} | settings
+    values = {
+        "url": server.url,
+        "model": MODEL,
+        "key_env": VARIABLE,
+        "timeout": 5,
+        "retries": 2,
+    } | settings
     return "[local]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
 
 
@@ -88,32 +96,49 @@ def test_offline_without_any_configuration(config: Path, fresh: Host) -> None:
     found = plan(fresh, profile="offline")
     assert found["status"] == "offline planner: 3 objects: two corgis (2), a tabby cat"
     assert [phrase for phrase, _ in objects(found)] == ["two corgis", "two corgis", "a tabby cat"]
-    parse_json = fresh.pack("realcompo_core.layout").parse_json
+    parse_json = fresh.pack("realcompo_core.layout.text").parse_json
     assert parse_json(found["json"]) == found["layout"]
-    assert [o["text"] for o in fresh.executor.history_result["outputs"].values() if "text" in o] == [[found["status"]]]
+    assert [
+        o["text"] for o in fresh.executor.history_result["outputs"].values() if "text" in o
+    ] == [[found["status"]]]
 
 
 def test_a_prompt_without_objects_is_told(config: Path, fresh: Host) -> None:
-    assert failure(fresh, prompt="", profile="offline").startswith("RealCompo Layout Planner, prompt: expected")
+    assert failure(fresh, prompt="", profile="offline").startswith(
+        "RealCompo Layout Planner, prompt: expected"
+    )
 
 
 # What a model is asked, and what is remembered
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("answer", [whole(GOOD), streamed(GOOD), streamed(GOOD, size=1000, end=b"data: [DONE]")])
-def test_a_model_plans(config: Path, fresh: Host, server: ChatServer, answer: Answer, stream: bool) -> None:
+@pytest.mark.parametrize(
+    "answer", [whole(GOOD), streamed(GOOD), streamed(GOOD, size=1000, end=b"data: [DONE]")]
+)
+def test_a_model_plans(
+    config: Path, fresh: Host, server: ChatServer, answer: Answer, stream: bool
+) -> None:
     server.answers = [answer]
     config.write_text(table(server, stream=stream, temperature=0.5))
     found = plan(fresh, seed=11)
     assert objects(found) == PLACED
     assert found["status"] == "profile 'local': 3 objects: two corgis (2), a tabby cat"
     [asked] = server.asked
-    assert asked.headers["Authorization"] == f"Bearer {KEY}" and asked.headers["Accept-Encoding"] == "identity"
+    assert (
+        asked.headers["Authorization"] == f"Bearer {KEY}"
+        and asked.headers["Accept-Encoding"] == "identity"
+    )
     assert {k: v for k, v in asked.body.items() if k != "messages"} == {
-        "model": MODEL, "temperature": 0.5, "seed": 11, "stream": stream,
-    }  # fmt: skip
-    assert [m["role"] for m in asked.body["messages"]] == ["system", "user"] and PROMPT in asked.said[1]
+        "model": MODEL,
+        "temperature": 0.5,
+        "seed": 11,
+        "stream": stream,
+    }
+    assert [m["role"] for m in asked.body["messages"]] == [
+        "system",
+        "user",
+    ] and PROMPT in asked.said[1]
 
 
 def test_without_a_key_none_is_sent(config: Path, fresh: Host, server: ChatServer) -> None:
@@ -136,7 +161,11 @@ def test_a_requeue_costs_nothing(config: Path, fresh: Host, server: ChatServer) 
     first = plan(fresh)
     fresh.forget()  # the host's own cache
     again = plan(fresh)
-    assert len(server.asked) == 1 and again["layout"] == first["layout"] and "not asked again" in again["status"]
+    assert (
+        len(server.asked) == 1
+        and again["layout"] == first["layout"]
+        and "not asked again" in again["status"]
+    )
     for change in ({"seed": 1}, {"prompt": PROMPT + "."}):
         plan(fresh, **change)
     assert len(server.asked) == 3
@@ -177,7 +206,11 @@ def test_a_wrong_reply_is_told_to_the_model(config: Path, fresh: Host, server: C
     found = plan(fresh)
     assert objects(found) == PLACED and found["status"].startswith("profile 'local', 3 tries: ")
     first, second, third = (asked.said for asked in server.asked)
-    assert second[:2] == first and second[2] == "Sorry?" and "expected a JSON list of objects" in second[3]
+    assert (
+        second[:2] == first
+        and second[2] == "Sorry?"
+        and "expected a JSON list of objects" in second[3]
+    )
     assert third[:4] == second and third[4] == WRONG and "got 'a zebra'" in third[5]
 
 
@@ -185,7 +218,9 @@ def test_a_model_that_never_gets_it_right(config: Path, fresh: Host, server: Cha
     server.answers = [whole(WRONG)]
     config.write_text(table(server))
     error = failure(fresh)
-    assert error.startswith("RealCompo Layout Planner, profile 'local', object 1, phrase: expected words of")
+    assert error.startswith(
+        "RealCompo Layout Planner, profile 'local', object 1, phrase: expected words of"
+    )
     assert len(server.asked) == 3
 
 
@@ -205,7 +240,9 @@ def test_a_busy_server_is_waited_for(config: Path, fresh: Host, server: ChatServ
 
 
 @pytest.mark.parametrize("after", ["9999", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_a_long_wait_is_refused_at_once(config: Path, fresh: Host, server: ChatServer, after: str) -> None:
+def test_a_long_wait_is_refused_at_once(
+    config: Path, fresh: Host, server: ChatServer, after: str
+) -> None:
     server.answers = [raw(b"{}", status=429, headers={"Retry-After": after})]
     config.write_text(table(server))
     start = time.perf_counter()
@@ -213,7 +250,9 @@ def test_a_long_wait_is_refused_at_once(config: Path, fresh: Host, server: ChatS
     assert time.perf_counter() - start < PATIENCE and len(server.asked) == 1
 
 
-def test_a_server_that_stays_busy_is_given_up(config: Path, fresh: Host, server: ChatServer) -> None:
+def test_a_server_that_stays_busy_is_given_up(
+    config: Path, fresh: Host, server: ChatServer
+) -> None:
     server.answers = [raw(b"{}", status=503, headers={"Retry-After": "nonsense"})]
     config.write_text(table(server, retries=1))
     assert "got status 503" in failure(fresh)
@@ -221,9 +260,13 @@ def test_a_server_that_stays_busy_is_given_up(config: Path, fresh: Host, server:
 
 
 @pytest.mark.parametrize(
-    "answer", [silent(60), streamed(GOOD, pause=1), endless("text/plain")], ids=["silent", "slow", "endless"]
+    "answer",
+    [silent(60), streamed(GOOD, pause=1), endless("text/plain")],
+    ids=["silent", "slow", "endless"],
 )
-def test_a_slow_server_is_given_up(config: Path, fresh: Host, server: ChatServer, answer: Answer) -> None:
+def test_a_slow_server_is_given_up(
+    config: Path, fresh: Host, server: ChatServer, answer: Answer
+) -> None:
     server.answers = [answer]
     config.write_text(table(server, timeout=1, max_reply_bytes=16_777_216))
     start = time.perf_counter()
@@ -253,7 +296,10 @@ def test_other_nodes_go_on_meanwhile(config: Path, fresh: Host, server: ChatServ
     server.answers = [meeting(2, GOOD)]
     config.write_text(table(server))
     graph = Graph()
-    planners = [graph.add("RealCompoLayoutPlanner", prompt=PROMPT, profile="local", seed=seed) for seed in (1, 2)]
+    planners = [
+        graph.add("RealCompoLayoutPlanner", prompt=PROMPT, profile="local", seed=seed)
+        for seed in (1, 2)
+    ]
     found = fresh.run(graph, one=planners[0][1], other=planners[1][1])
     assert found["one"] == found["other"]
 
@@ -269,30 +315,47 @@ BROKEN = {
     "endless event": (endless("text/event-stream"), "at most 50000 bytes"),
     "endless JSON": (endless("application/json"), "at most 50000 bytes"),
     "compressed": (zipped(GOOD), "a compressed one"),
-    "HTML": (raw(b"<html>hello</html>", headers={"Content-Type": "text/html"}), "chat-completions protocol"),
+    "HTML": (
+        raw(b"<html>hello</html>", headers={"Content-Type": "text/html"}),
+        "chat-completions protocol",
+    ),
     "not UTF-8": (raw(b'{"choices": "\xff\xfe"}'), "chat-completions protocol"),
     "deep": (raw(b"[" * 9000), "chat-completions protocol"),
     "another protocol": (raw(b'{"response": "hello"}'), "got an error"),
     "an error in JSON": (raw(b'{"error": {"message": "boom"}}'), "got an error"),
-    "an error in a stream": (raw(b'data: {"error": {}}', headers={"Content-Type": "text/event-stream"}), "an error"),
+    "an error in a stream": (
+        raw(b'data: {"error": {}}', headers={"Content-Type": "text/event-stream"}),
+        "an error",
+    ),
     "no choices": (raw(b'{"choices": []}'), "expected a text, got none"),
     "odd choices": (raw(b'{"choices": [null]}'), "expected a text, got none"),
     "no text": (whole(None), "expected a text, got none"),
     "a list for a text": (whole([{"type": "text"}]), "expected a text, got none"),
     "cut off by the model": (whole(GOOD, finish="length"), "limit of tokens"),
-    "a redirect": (raw(b"", status=307, headers={"Location": "http://127.0.0.1:1/v1"}), "a redirect, which is not"),
-    "a refused key": (raw(b'{"error": {"message": "Incorrect key"}}', status=401), "got a refused one"),
+    "a redirect": (
+        raw(b"", status=307, headers={"Location": "http://127.0.0.1:1/v1"}),
+        "a redirect, which is not",
+    ),
+    "a refused key": (
+        raw(b'{"error": {"message": "Incorrect key"}}', status=401),
+        "got a refused one",
+    ),
     "an unknown model": (raw(b"{}", status=404), "a known model and URL"),
     "a bad request": (raw(b"{}", status=400), "got status 400"),
     "no content": (raw(b"", status=204), "got status 204"),
     "everything said back": (echo(), "words of the description"),
     "a huge header": (raw(b"{}", headers={"X-Long": "x" * 20_000}), "no connection"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("answer", "part"), BROKEN.values(), ids=BROKEN)
 def test_broken_servers_end_in_one_error_and_nothing_leaks(
-    config: Path, fresh: Host, server: ChatServer, answer: Answer, part: str, caplog: pytest.LogCaptureFixture
+    config: Path,
+    fresh: Host,
+    server: ChatServer,
+    answer: Answer,
+    part: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     server.answers = [answer]
     config.write_text(table(server, retries=1, max_reply_bytes=50_000))
@@ -308,14 +371,28 @@ def test_broken_servers_end_in_one_error_and_nothing_leaks(
 def check_nothing_leaked(host: Host, server: ChatServer, caplog: pytest.LogCaptureFixture) -> None:
     """Neither key, URL nor model in what the browser, the history or the log gets, tracebacks included."""
     formatter = logging.Formatter("%(message)s %(exc_info)s")
-    seen = [repr(host.executor.status_messages), repr(host.server.messages), repr(host.executor.history_result)]
+    seen = [
+        repr(host.executor.status_messages),
+        repr(host.server.messages),
+        repr(host.executor.history_result),
+    ]
     seen += [formatter.format(record) for record in caplog.records]
     assert any(text for text in seen)
-    for secret in (KEY, KEY[:10], server.url, f"127.0.0.1:{server.port}", str(server.port), "hidden-path-42", MODEL):
+    for secret in (
+        KEY,
+        KEY[:10],
+        server.url,
+        f"127.0.0.1:{server.port}",
+        str(server.port),
+        "hidden-path-42",
+        MODEL,
+    ):
         assert [text for text in seen if secret in text] == []
 
 
-def test_nothing_leaks_where_no_server_is(config: Path, fresh: Host, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_leaks_where_no_server_is(
+    config: Path, fresh: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     with ChatServer() as gone:
         config.write_text(table(gone))
     with caplog.at_level(logging.DEBUG):
@@ -331,13 +408,17 @@ def test_nothing_leaks_when_all_goes_well(
     with caplog.at_level(logging.DEBUG):
         found = plan(fresh)
     check_nothing_leaked(fresh, server, caplog)
-    assert not any(secret in found["json"] + found["status"] for secret in (KEY, MODEL, str(server.port)))
+    assert not any(
+        secret in found["json"] + found["status"] for secret in (KEY, MODEL, str(server.port))
+    )
 
 
 def test_no_redirect_is_followed(config: Path, fresh: Host, server: ChatServer) -> None:
     with ChatServer([whole(GOOD)]) as other:
         for status in (301, 302, 303, 307, 308):
-            server.answers = [raw(b"", status=status, headers={"Location": f"{other.url}/chat/completions"})]
+            server.answers = [
+                raw(b"", status=status, headers={"Location": f"{other.url}/chat/completions"})
+            ]
             config.write_text(table(server))
             assert "a redirect" in failure(fresh, seed=status)
         assert other.asked == [] and other.wrong == []
@@ -350,7 +431,9 @@ def test_no_redirect_is_followed(config: Path, fresh: Host, server: ChatServer) 
 def test_a_workflow_can_only_name_what_the_owner_set_up(
     config: Path, fresh: Host, server: ChatServer, name: str
 ) -> None:
-    config.write_text(table(server) + '\n["my other one"]\nurl = "http://127.0.0.1:2/x"\nmodel = "m"\n')
+    config.write_text(
+        table(server) + '\n["my other one"]\nurl = "http://127.0.0.1:2/x"\nmodel = "m"\n'
+    )
     error = failure(fresh, profile=name)
     assert "one of offline, local, my other one" in error and str(server.port) not in error
     assert server.asked == []
@@ -358,42 +441,79 @@ def test_a_workflow_can_only_name_what_the_owner_set_up(
 
 def test_the_browser_sees_names_only(config: Path, fresh: Host, server: ChatServer) -> None:
     def options() -> Any:
-        return fresh.nodes["RealCompoLayoutPlanner"].GET_NODE_INFO_V1()["input"]["required"]["profile"]
+        return fresh.nodes["RealCompoLayoutPlanner"].GET_NODE_INFO_V1()["input"]["required"][
+            "profile"
+        ]
 
     assert "'offline'" in repr(options()) and "local" not in repr(options())
-    config.write_text(table(server) + '\n["http://127.0.0.1/x"]\nurl = "http://127.0.0.1/x"\nmodel = "m"\n')
+    config.write_text(
+        table(server) + '\n["http://127.0.0.1/x"]\nurl = "http://127.0.0.1/x"\nmodel = "m"\n'
+    )
     assert "['offline', 'local']" in repr(options())
     shown = repr(fresh.nodes["RealCompoLayoutPlanner"].GET_NODE_INFO_V1())
     assert not any(secret in shown for secret in (KEY, MODEL, VARIABLE, "127.0.0.1"))
 
 
 CONFIGURATIONS = {
-    "not TOML": ("[local\nurl = 'http://secret-host/v1'", "a TOML file in UTF-8, got a mistake at line 1, column"),
+    "not TOML": (
+        "[local\nurl = 'http://secret-host/v1'",
+        "a TOML file in UTF-8, got a mistake at line 1, column",
+    ),
     "not UTF-8": (b"\xff\xfe", "one that can't be read"),
     "no table": ("local = 'http://secret-host/v1'", "expected a table"),
     "no URL": ("[local]\nmodel = 'm'", "url: expected an http or https URL"),
-    "a file URL": ("[local]\nurl = 'file:///etc/secret-host'\nmodel = 'm'", "url: expected an http or https URL"),
+    "a file URL": (
+        "[local]\nurl = 'file:///etc/secret-host'\nmodel = 'm'",
+        "url: expected an http or https URL",
+    ),
     "no host": ("[local]\nurl = 'http://'\nmodel = 'm'", "url: expected"),
     "a wrong port": ("[local]\nurl = 'http://secret-host:99999/'\nmodel = 'm'", "url: expected"),
     "a password": ("[local]\nurl = 'http://me:secret-host@x/v1'\nmodel = 'm'", "url: expected"),
     "a query": ("[local]\nurl = 'http://x/v1?key=secret-host'\nmodel = 'm'", "url: expected"),
     "no model": ("[local]\nurl = 'http://secret-host/v1'", "model: expected a text"),
-    "a misspelt setting": ("[local]\nurl = 'http://x'\nmodel = 'm'\nkey = 'secret-host'", "1 unknown. Settings are"),
-    "an unknown unit": ("[local]\nurl = 'http://x'\nmodel = 'm'\nunit = 'secret-host'", '"normalised" or "512 pixels"'),
-    "an unknown order": ("[local]\nurl = 'http://x'\nmodel = 'm'\norder = []", '"corners" or "xywh"'),
-    "too many retries": ("[local]\nurl = 'http://x'\nmodel = 'm'\nretries = 99", "a number from 0 to 10"),
-    "a text for a number": ("[local]\nurl = 'http://x'\nmodel = 'm'\ntimeout = 'secret-host'", "a number from 1 to"),
-    "a number for a switch": ("[local]\nurl = 'http://x'\nmodel = 'm'\nstream = 1", "true or false"),
-    "no key": ("[local]\nurl = 'http://x'\nmodel = 'm'\nkey_env = 'SECRET_HOST_KEY'", "an environment variable with"),
-}  # fmt: skip
+    "a misspelt setting": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nkey = 'secret-host'",
+        "1 unknown. Settings are",
+    ),
+    "an unknown unit": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nunit = 'secret-host'",
+        '"normalised" or "512 pixels"',
+    ),
+    "an unknown order": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\norder = []",
+        '"corners" or "xywh"',
+    ),
+    "too many retries": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nretries = 99",
+        "a number from 0 to 10",
+    ),
+    "a text for a number": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\ntimeout = 'secret-host'",
+        "a number from 1 to",
+    ),
+    "a number for a switch": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nstream = 1",
+        "true or false",
+    ),
+    "no key": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nkey_env = 'SECRET_HOST_KEY'",
+        "an environment variable with",
+    ),
+}
 
 
 @pytest.mark.parametrize(("text", "part"), CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_mistakes_of_the_owner_are_told_without_values(config: Path, fresh: Host, text: str | bytes, part: str) -> None:
+def test_mistakes_of_the_owner_are_told_without_values(
+    config: Path, fresh: Host, text: str | bytes, part: str
+) -> None:
     config.write_bytes(text if isinstance(text, bytes) else text.encode())
     error = failure(fresh)
     assert part in error and "Planner" in error
-    assert "secret-host" not in error and "SECRET_HOST_KEY" not in error and str(config.parent) not in error
+    assert (
+        "secret-host" not in error
+        and "SECRET_HOST_KEY" not in error
+        and str(config.parent) not in error
+    )
     assert "offline planner" in plan(fresh, profile="offline")["status"]
 
 
@@ -433,7 +553,9 @@ def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Ho
         clip = graph.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)[1]
         planner = graph.add("RealCompoLayoutPlanner", prompt=prompt, profile="offline", seed=0)
         layout = planner[0]
-        conditioning = graph.add("RealCompoLayoutConditioning", clip=clip, text=prompt, layout=layout)
+        conditioning = graph.add(
+            "RealCompoLayoutConditioning", clip=clip, text=prompt, layout=layout
+        )
         matched = fresh.run(graph, tokens=conditioning[2], layout=layout)
         assert len(matched["tokens"].splitlines()) == len(matched["layout"].entities), prompt
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfy_host import Host
-from controls import CONTROLS, Control
-from scenes import Scene
+
+from testkit.branch_graphs import Scene
+from testkit.controls import CONTROLS, Control
+from testkit.host import Host
 
 CASES = {
     "img2img": {"denoise": 0.6, "steps": 4},
@@ -29,14 +30,20 @@ def sampler_names() -> list[str]:
     return [*names, "ddim", "uni_pc", "uni_pc_bh2"]
 
 
-def assert_limits(host: Host, scene: Scene, settings: dict | None = None, **sampling: object) -> None:
+def assert_limits(
+    host: Host, scene: Scene, settings: dict | None = None, **sampling: object
+) -> None:
     """Weight 1 is the stock sampler on the text branch, weight 0 on the spatial; both branches are evaluated."""
     out = host.run(
         scene,
         stock_text=scene.stock(**sampling)[0],
         stock_spatial=scene.stock(scene.spatial, scene.spatial_model, **sampling)[0],
-        text=scene.realcompo({"mode": "fixed", "text_weight": 1.0} | (settings or {}), **sampling)[0],
-        spatial=scene.realcompo({"mode": "fixed", "text_weight": 0.0} | (settings or {}), **sampling)[0],
+        text=scene.realcompo({"mode": "fixed", "text_weight": 1.0} | (settings or {}), **sampling)[
+            0
+        ],
+        spatial=scene.realcompo(
+            {"mode": "fixed", "text_weight": 0.0} | (settings or {}), **sampling
+        )[0],
     )
     images = {name: latent["samples"] for name, latent in out.items()}
     assert not torch.equal(images["stock_text"], images["stock_spatial"])
@@ -53,7 +60,9 @@ def test_one_sided_weights_are_the_stock_sampler(host: Host, name: str) -> None:
 def test_one_sided_weights_are_stock_with_other_settings(host: Host, sampling: dict) -> None:
     scene = Scene(width=96, height=64, batch=2)
     scene.latent = scene.add(
-        "VAEEncode", pixels=scene.add("EmptyImage", width=96, height=64, batch_size=2, color=9)[0], vae=scene.vae
+        "VAEEncode",
+        pixels=scene.add("EmptyImage", width=96, height=64, batch_size=2, color=9)[0],
+        vae=scene.vae,
     )[0]
     assert_limits(host, scene, **sampling)
 
@@ -129,14 +138,23 @@ BATCHES = {
 def test_a_balanced_batch_is_its_images_one_by_one(host: Host, settings: dict) -> None:
     """Each sample has its own balance and its own moves; to float tolerance: batches are computed in other order."""
     scene = Scene(width=64, height=64, batch=4)
-    guided = scene.add("RealCompoLayoutGuidance", model=scene.model, scale=30.0, threshold=0.0, iterations=1, start=0.0,
-                       end=0.4)[0]  # fmt: skip
+    guided = scene.add(
+        "RealCompoLayoutGuidance",
+        model=scene.model,
+        scale=30.0,
+        threshold=0.0,
+        iterations=1,
+        start=0.0,
+        end=0.4,
+    )[0]
     ours = {"settings": settings, "spatial_model": guided}
     runs = {"batch": scene.realcompo(**ours)}
     for index in range(4):
         latent = scene.add("LatentFromBatch", samples=scene.latent, batch_index=index, length=1)[0]
         runs[str(index)] = scene.realcompo(**ours, latent_image=latent)
-    wanted = {name: run[0] for name, run in runs.items()} | {f"trace {name}": run[1] for name, run in runs.items()}
+    wanted = {name: run[0] for name, run in runs.items()} | {
+        f"trace {name}": run[1] for name, run in runs.items()
+    }
     out = host.run(scene, **wanted)
     for index in range(4):
         together, alone = out["batch"]["samples"][index], out[str(index)]["samples"][0]
@@ -148,7 +166,9 @@ def test_a_balanced_batch_is_its_images_one_by_one(host: Host, settings: dict) -
 def test_progress_and_steps_are_reported(fresh: Host) -> None:
     scene = Scene(width=64, height=64)
     ways = {"online": {"warmup": 0.4}, "ahead": {"warmup": 0.4, "online": False}}
-    traces = fresh.run(scene, **{name: scene.realcompo(settings, steps=5)[1] for name, settings in ways.items()})
+    traces = fresh.run(
+        scene, **{name: scene.realcompo(settings, steps=5)[1] for name, settings in ways.items()}
+    )
     read = {"online": [True, True, False, True, True], "ahead": [True, True, True, True, False]}
     for name, trace in traces.items():
         assert [step.index for step in trace.steps] == [0, 1, 2, 3, 4]
@@ -159,10 +179,17 @@ def test_progress_and_steps_are_reported(fresh: Host) -> None:
 def guided(scene: Scene) -> tuple[list, list]:
     """The same run as :meth:`Scene.realcompo` through SamplerCustomAdvanced."""
     guider = scene.add(
-        "RealCompoGuider", model=scene.model, positive=scene.text, negative=scene.negative,
-        spatial_positive=scene.spatial, cfg=7.5, balancer=scene.balancer(),
-    )  # fmt: skip
-    sigmas = scene.add("BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0)[0]
+        "RealCompoGuider",
+        model=scene.model,
+        positive=scene.text,
+        negative=scene.negative,
+        spatial_positive=scene.spatial,
+        cfg=7.5,
+        balancer=scene.balancer(),
+    )
+    sigmas = scene.add(
+        "BasicScheduler", model=scene.model, scheduler="normal", steps=3, denoise=1.0
+    )[0]
     noise = scene.add("RandomNoise", noise_seed=7)[0]
     sampler = scene.add("KSamplerSelect", sampler_name="euler")[0]
     done = scene.add(

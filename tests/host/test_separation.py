@@ -6,15 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host, PromptError
-from scenes import PROMPT, Scene
 
-from realcompo_core.losses import enhance_loss, separate_loss
+from realcompo_core.sampling.losses import enhance_loss, separate_loss
+from testkit.branch_graphs import PROMPT, Scene
+from testkit.host import Host, PromptError
 
 GUIDANCE = {
-    "separate": 1.0, "enhance": 0.5, "scale": 20.0, "iterations": 1, "start": 0.0, "end": 1.0, "downsample": 0,
+    "separate": 1.0,
+    "enhance": 0.5,
+    "scale": 20.0,
+    "iterations": 1,
+    "start": 0.0,
+    "end": 1.0,
+    "downsample": 0,
     "layers": "all",
-}  # fmt: skip
+}
 
 
 class Separated(Scene):
@@ -22,7 +28,9 @@ class Separated(Scene):
 
     def __init__(self, **scene: Any) -> None:
         super().__init__(**{"width": 64, "height": 64, "gligen": False} | scene)
-        tied = self.add("SepEnConditioning", clip=self.clip, text=PROMPT, objects="a red cube\na blue ball")
+        tied = self.add(
+            "SepEnConditioning", clip=self.clip, text=PROMPT, objects="a red cube\na blue ball"
+        )
         self.objects, self.tokens = tied[0], tied[1]
 
     def guided(self, **settings: Any) -> list:
@@ -35,7 +43,9 @@ class Separated(Scene):
 def test_objects_are_known_by_their_words_and_the_prompt_stays_as_it_is(host: Host) -> None:
     scene = Separated()
     plain = scene.add("CLIPTextEncode", clip=scene.clip, text=PROMPT)[0]
-    out = host.run(scene, tokens=scene.tokens, ours=scene.stock(scene.objects)[0], theirs=scene.stock(plain)[0])
+    out = host.run(
+        scene, tokens=scene.tokens, ours=scene.stock(scene.objects)[0], theirs=scene.stock(plain)[0]
+    )
     assert out["tokens"] == "a red cube: red[2] cube[3]\na blue ball: blue[6] ball[7]"
     assert torch.equal(out["ours"]["samples"], out["theirs"]["samples"])
 
@@ -53,8 +63,13 @@ def test_moving_the_latent_lowers_what_it_is_moved_by(host: Host) -> None:
     scene = Separated()
     losses = {}
     for name, scale in (("still", 0.0), ("moved", 20.0)):
-        watched = scene.add("RealCompoAttentionCapture", model=scene.guided(scale=scale, iterations=5),
-                            conditioning=scene.objects, downsample=0, layers="all")  # fmt: skip
+        watched = scene.add(
+            "RealCompoAttentionCapture",
+            model=scene.guided(scale=scale, iterations=5),
+            conditioning=scene.objects,
+            downsample=0,
+            layers="all",
+        )
         out = host.run(scene, latent=scene.drawn(watched[0]), maps=watched[1])
         maps = out["maps"].steps[0].readings["model"][0].attention
         losses[name] = float(separate_loss(maps) + 0.5 * enhance_loss(maps))
@@ -63,7 +78,9 @@ def test_moving_the_latent_lowers_what_it_is_moved_by(host: Host) -> None:
 
 def test_a_layout_names_objects_too(host: Host) -> None:
     scene = Separated()
-    out = host.run(scene, ours=scene.drawn(scene.guided(), scene.text), theirs=scene.drawn(scene.guided()))
+    out = host.run(
+        scene, ours=scene.drawn(scene.guided(), scene.text), theirs=scene.drawn(scene.guided())
+    )
     assert torch.equal(out["ours"]["samples"], out["theirs"]["samples"])
 
 
@@ -76,9 +93,24 @@ def test_a_layout_names_objects_too(host: Host) -> None:
             "text",
             "SepEn Guidance, positive: expected two objects or more, got 1",
         ),
-        ({}, {}, "negative", "SepEn Guidance, guided positive: expected a conditioning with a layout"),
-        ({}, {"downsample": 3}, "objects", "SepEn Guidance, guided model, downsample: expected one of"),
-        ({}, {"separate": 0.0, "enhance": 0.0}, "objects", "SepEn Guidance, separate: expected a separate or"),
+        (
+            {},
+            {},
+            "negative",
+            "SepEn Guidance, guided positive: expected a conditioning with a layout",
+        ),
+        (
+            {},
+            {"downsample": 3},
+            "objects",
+            "SepEn Guidance, guided model, downsample: expected one of",
+        ),
+        (
+            {},
+            {"separate": 0.0, "enhance": 0.0},
+            "objects",
+            "SepEn Guidance, separate: expected a separate or",
+        ),
     ],
 )
 def test_bad_input(host: Host, scene: dict, settings: dict, positive: str, part: str) -> None:
@@ -88,7 +120,9 @@ def test_bad_input(host: Host, scene: dict, settings: dict, positive: str, part:
     assert str(caught.value).startswith(part)
 
 
-@pytest.mark.parametrize(("objects", "part"), [("a red cube", "two objects or more"), ("a cat\na dog", "'a cat'")])
+@pytest.mark.parametrize(
+    ("objects", "part"), [("a red cube", "two objects or more"), ("a cat\na dog", "'a cat'")]
+)
 def test_bad_objects(host: Host, objects: str, part: str) -> None:
     scene = Separated()
     tied = scene.add("SepEnConditioning", clip=scene.clip, text=PROMPT, objects=objects)

@@ -9,18 +9,22 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from comfy_host import Host, Links
-from probe import inspect, relative
-from scenes import LORA, Scene
 from test_gradients import pull_agrees_with_finite_difference
 from test_sampling import assert_limits
 from torch import Tensor, nn
 
-from demo.random_models import UNET, unet_weights
+from testkit.branch_graphs import LORA, Scene
+from testkit.graph import Links
+from testkit.host import Host
+from testkit.live_run import inspect, relative
+from testkit.random_models import UNET, unet_weights
 
 SMALL = UNET | {
-    "num_res_blocks": [1], "channel_mult": (1,), "transformer_depth": [1], "transformer_depth_output": [1, 1],
-}  # fmt: skip
+    "num_res_blocks": [1],
+    "channel_mult": (1,),
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+}
 FP8 = torch.float8_e4m3fn
 
 
@@ -32,7 +36,9 @@ def small_weights() -> dict[str, Tensor]:
 def loaded(weights: dict[str, Tensor], metadata: dict | None = None, **options: Any) -> Any:
     import comfy.sd
 
-    return comfy.sd.load_diffusion_model_state_dict(weights, model_options=options, metadata=metadata)
+    return comfy.sd.load_diffusion_model_state_dict(
+        weights, model_options=options, metadata=metadata
+    )
 
 
 def stored(dtype: torch.dtype) -> Any:
@@ -69,8 +75,13 @@ def mixed_precision() -> Any:
     """The host's newer kind: its own tensor subclass for quantised layers."""
     import json
 
-    layers = {name.removesuffix(".weight"): {"format": "float8_e4m3fn"} for name in linear_weights()}
-    return loaded(quantised_weights("weight_scale"), {"_quantization_metadata": json.dumps({"layers": layers})})
+    layers = {
+        name.removesuffix(".weight"): {"format": "float8_e4m3fn"} for name in linear_weights()
+    }
+    return loaded(
+        quantised_weights("weight_scale"),
+        {"_quantization_metadata": json.dumps({"layers": layers})},
+    )
 
 
 class Packed(torch.Tensor):
@@ -101,7 +112,11 @@ class Packed(torch.Tensor):
 
     def unpacked(self, dtype: torch.dtype) -> Tensor:
         plain = self.as_subclass(Tensor)
-        return plain.to(dtype) if self.scale is None else (plain * self.scale).to(dtype).view(self.stands_for)
+        return (
+            plain.to(dtype)
+            if self.scale is None
+            else (plain * self.scale).to(dtype).view(self.stands_for)
+        )
 
 
 def dequantising() -> SimpleNamespace:
@@ -112,13 +127,19 @@ def dequantising() -> SimpleNamespace:
         def _load_from_state_dict(self, state_dict: dict, prefix: str, *_: Any) -> None:
             for name in ("weight", "bias"):
                 value = state_dict.get(prefix + name)
-                setattr(self, name, None if value is None else nn.Parameter(value, requires_grad=False))
+                setattr(
+                    self, name, None if value is None else nn.Parameter(value, requires_grad=False)
+                )
 
         def forward_comfy_cast_weights(self, x: Tensor) -> Tensor:
             bias = None if self.bias is None else self.bias.unpacked(x.dtype)
             return nn.functional.linear(x, self.weight.unpacked(x.dtype), bias)
 
-    kinds = {name: getattr(comfy.ops.manual_cast, name) for name in dir(comfy.ops.manual_cast) if name[0] != "_"}
+    kinds = {
+        name: getattr(comfy.ops.manual_cast, name)
+        for name in dir(comfy.ops.manual_cast)
+        if name[0] != "_"
+    }
     return SimpleNamespace(**kinds | {"Linear": Linear})
 
 
@@ -164,7 +185,9 @@ class Stored(Scene):
         self.host = host
         if not self.conditionings:
             scene = Scene.of("sd1")
-            self.conditionings |= host.run(scene, text=scene.text, spatial=scene.spatial, negative=scene.negative)
+            self.conditionings |= host.run(
+                scene, text=scene.text, spatial=scene.spatial, negative=scene.negative
+            )
         super().__init__(width=32, height=32, gligen=False)
         for name, value in self.conditionings.items():
             setattr(self, name, self.kept(name, lambda value=value: value))
@@ -183,7 +206,9 @@ class Stored(Scene):
             comfy.model_management.unload_all_models()
         module = self.host.run(self, model=self.model)["model"].model
         tensors = [*module.parameters(), *module.buffers()]
-        return [(type(t), t.dtype, t.data_ptr(), t.is_inference(), t.requires_grad) for t in tensors]
+        return [
+            (type(t), t.dtype, t.data_ptr(), t.is_inference(), t.requires_grad) for t in tensors
+        ]
 
     def stock_image(self) -> Tensor:
         again = self.stock(self.spatial, model=self.apply(self.model, "same"), steps=2)
@@ -225,7 +250,9 @@ def gradient_of(scene: Stored) -> Tensor:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-2), (torch.bfloat16, 5e-2)])
-def test_gradients_computed_in_low_precision(host: Host, dtype: torch.dtype, tolerance: float) -> None:
+def test_gradients_computed_in_low_precision(
+    host: Host, dtype: torch.dtype, tolerance: float
+) -> None:
     """Losses are too coarse there for finite differences: the gradient is that of the same weights computed in fp32,
     up to a few roundings of 11 and 8 bits."""
     low, full = (gradient_of(Stored(host, partial(make, dtype))) for make in (computed, stored))
@@ -238,7 +265,10 @@ def test_a_model_computed_in_low_precision(host: Host) -> None:
     assert_clean_balance(scene)
 
 
-NO_VRAM, SOME = 0.1, 12e6  # bytes of weights on the device: the host's own figure for --novram, and a quarter
+NO_VRAM, SOME = (
+    0.1,
+    12e6,
+)  # bytes of weights on the device: the host's own figure for --novram, and a quarter
 
 
 @pytest.fixture
@@ -254,7 +284,9 @@ def partly(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> N
     monkeypatch.setattr(LoadedModel, "model_load", load_partly)
 
 
-@pytest.mark.parametrize(("partly", "branches"), [(NO_VRAM, "both"), (SOME, "text")], indirect=["partly"])
+@pytest.mark.parametrize(
+    ("partly", "branches"), [(NO_VRAM, "both"), (SOME, "text")], indirect=["partly"]
+)
 def test_partial_loading_with_a_lora(host: Host, partly: None, branches: str) -> None:
     scene = Stored(host, fp16)
     plain, scene.model = scene.model, with_lora(scene, scene.model)
@@ -367,7 +399,9 @@ def test_a_gradient_pass_compiles_nothing(block: Compiled) -> None:
 
 @pytest.mark.parametrize("online", [False, True])
 def test_compiled_models(block: Compiled, online: bool) -> None:
-    plain, ours = (block.realcompo({"online": online}, model=model) for model in (block.plain, block.model))
+    plain, ours = (
+        block.realcompo({"online": online}, model=model) for model in (block.plain, block.model)
+    )
     weights = block.weights()
     assert torch.equal(*block.images(plain, ours))
     assert block.weights() == weights
@@ -391,8 +425,13 @@ def test_a_compiled_branch_with_a_copy_of_its_own(block: Compiled) -> None:
 
 
 def test_capture_in_a_compiled_model(block: Compiled) -> None:
-    capture = block.add("RealCompoAttentionCapture", model=block.model, conditioning=block.text, downsample=0,
-                        layers="all")  # fmt: skip
+    capture = block.add(
+        "RealCompoAttentionCapture",
+        model=block.model,
+        conditioning=block.text,
+        downsample=0,
+        layers="all",
+    )
     assert torch.equal(*block.images(block.stock(), block.stock(model=capture[0])))
     assert len(block.host.run(block, maps=capture[1])["maps"].steps) == 3
     assert block.graphs_of(block.stock(model=capture[0], seed=8)) == 0

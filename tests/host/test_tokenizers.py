@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host
 from safetensors.torch import save_file
+
+from testkit.host import Host
 
 Positions = list[tuple[int, ...]]
 
@@ -19,7 +20,11 @@ def clip(family: str, embeddings: Path | None = None) -> Any:
     from comfy import sd1_clip, sdxl_clip
     from comfy.text_encoders import sd2_clip
 
-    kinds = {"sd1": sd1_clip.SD1Tokenizer, "sd2": sd2_clip.SD2Tokenizer, "sdxl": sdxl_clip.SDXLTokenizer}
+    kinds = {
+        "sd1": sd1_clip.SD1Tokenizer,
+        "sd2": sd2_clip.SD2Tokenizer,
+        "sdxl": sdxl_clip.SDXLTokenizer,
+    }
     made = comfy.sd.CLIP(no_init=True)
     made.tokenizer = kinds[family](embedding_directory=str(embeddings) if embeddings else None)
     made.tokenizer_options = {}
@@ -27,10 +32,16 @@ def clip(family: str, embeddings: Path | None = None) -> Any:
 
 
 def positions(host: Host, clip: Any, prompt: str, *phrases: str) -> Positions:
-    layout = host.pack("realcompo_core.layout")
+    layout = host.pack("realcompo_core.layout.model")
     entities = tuple(layout.Entity(phrase, layout.Box(0, 0, 1, 1)) for phrase in phrases)
-    tokens = host.pack("realcompo_core.tokens")
-    return list(tokens.locate(layout.Layout(entities), prompt, host.pack("nodes.host.tokenizer").tokenizer_of(clip)))
+    tokens = host.pack("realcompo_core.words.tokens")
+    return list(
+        tokens.locate(
+            layout.Layout(entities),
+            prompt,
+            host.pack("nodes.host.text.tokenizer").tokenizer_of(clip),
+        )
+    )
 
 
 def pieces(clip: Any, prompt: str) -> list[str]:
@@ -40,13 +51,33 @@ def pieces(clip: Any, prompt: str) -> list[str]:
 
 
 PROMPTS = {
-    "plain": ("a red cube and a blue ball", ["a red cube", "a blue ball"], ["red cube", "blue ball"]),
-    "punctuation": ("photo, a red cube; (a blue ball).", ["red cube", "a blue ball"], ["red cube", "blue ball"]),
-    "sub-words": ("an axolotl beside a zweihander", ["a zweihander", "an axolotl"], ["zweihander", "axolotl"]),
-    "weights": ("a (red cube:1.3) and ((a blue ball))", ["red cube", "blue ball"], ["red cube", "blue ball"]),
+    "plain": (
+        "a red cube and a blue ball",
+        ["a red cube", "a blue ball"],
+        ["red cube", "blue ball"],
+    ),
+    "punctuation": (
+        "photo, a red cube; (a blue ball).",
+        ["red cube", "a blue ball"],
+        ["red cube", "blue ball"],
+    ),
+    "sub-words": (
+        "an axolotl beside a zweihander",
+        ["a zweihander", "an axolotl"],
+        ["zweihander", "axolotl"],
+    ),
+    "weights": (
+        "a (red cube:1.3) and ((a blue ball))",
+        ["red cube", "blue ball"],
+        ["red cube", "blue ball"],
+    ),
     "weight inside": ("a (red:1.2) cube", ["a red cube"], ["red cube"]),
     "escaped brackets": (r"a cube \(red\) here", [r"cube \(red\)"], ["cube ( red"]),
-    "repeated nouns": ("a corgi, a cat, a corgi", ["a corgi", "a cat", "a corgi"], ["corgi", "cat", "corgi"]),
+    "repeated nouns": (
+        "a corgi, a cat, a corgi",
+        ["a corgi", "a cat", "a corgi"],
+        ["corgi", "cat", "corgi"],
+    ),
     "singular": ("two corgis on a bench", ["a corgi", "a corgi"], ["corgis", "corgis"]),
     "plural": ("a corgi on a bench", ["corgis"], ["corgi"]),
     "hyphens": ("a black-and-white cat", ["black-and-white cat"], ["black - and - white cat"]),
@@ -57,7 +88,11 @@ PROMPTS = {
         ["hot air balloon", "polar bear"],
         ["hot air balloon", "polar bear"],
     ),
-    "repeated words": ("a red car and a red bench", ["red bench", "red car"], ["red bench", "red car"]),
+    "repeated words": (
+        "a red car and a red bench",
+        ["red bench", "red car"],
+        ["red bench", "red car"],
+    ),
     "and, with": (
         "a bed and breakfast with a rock and roll sign and a man with a hat",
         ["bed and breakfast", "rock and roll sign", "man with a hat"],
@@ -69,17 +104,22 @@ PROMPTS = {
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 @pytest.mark.parametrize(("prompt", "phrases", "words"), PROMPTS.values(), ids=PROMPTS)
-def test_phrases_are_found(host: Host, family: str, prompt: str, phrases: list[str], words: list[str]) -> None:
+def test_phrases_are_found(
+    host: Host, family: str, prompt: str, phrases: list[str], words: list[str]
+) -> None:
     encoder = clip(family)
     texts = pieces(encoder, prompt)
     found = [
-        "".join(texts[p] for p in t).replace("</w>", " ").strip() for t in positions(host, encoder, prompt, *phrases)
+        "".join(texts[p] for p in t).replace("</w>", " ").strip()
+        for t in positions(host, encoder, prompt, *phrases)
     ]
     assert [" ".join(text.split()) for text in found] == words
 
 
 def test_repeated_nouns_are_taken_in_order(host: Host) -> None:
-    first, _, second = positions(host, clip("sd1"), "a corgi, a cat, a corgi", "a corgi", "a cat", "a corgi")
+    first, _, second = positions(
+        host, clip("sd1"), "a corgi, a cat, a corgi", "a corgi", "a cat", "a corgi"
+    )
     assert first == (2,) and second == (8,)
 
 
@@ -102,16 +142,23 @@ def test_embeddings_are_words_of_their_own(host: Host, tmp_path: Path) -> None:
 
 
 def test_sdxl_embeddings_move_both_encoders(host: Host, tmp_path: Path) -> None:
-    save_file({"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)}, tmp_path / "dog.safetensors")
+    save_file(
+        {"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)},
+        tmp_path / "dog.safetensors",
+    )
     dog, cube = positions(
-        host, clip("sdxl", tmp_path), "photo of embedding:dog beside a red cube", "embedding:dog", "a red cube"
+        host,
+        clip("sdxl", tmp_path),
+        "photo of embedding:dog beside a red cube",
+        "embedding:dog",
+        "a red cube",
     )
     assert set(dog) == {3, 4} and cube == (7, 8)
 
 
 def test_positions_are_rows_of_the_conditioning(host: Host) -> None:
     """The encoded prompt has one row for each position that can be found."""
-    from scenes import Scene
+    from testkit.branch_graphs import Scene
 
     scene = Scene(prompt="very " * 80 + "red cube and blue ball")
     ((rows, options),) = host.run(scene, text=scene.text)["text"]

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Graph, Host, PromptError
 from safetensors import safe_open
 
 from benchmarks.arms import Arm, Bench
-from demo.toy.detect import read
+from demo.judging.detect import read
+from demo.judging.questions import Prompt, prompts
 from demo.toy.paint import paint
-from demo.toy.prompts import Prompt, prompts
-from demo.toy.scene import Scene, Thing
+from demo.toy.picture import Scene, Thing
+from testkit.graph import Graph
+from testkit.host import Host, PromptError
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 MOST_BYTES = 24 * 2**20
@@ -37,12 +38,25 @@ def one_object(host: Host, style: str = "photo", **changes: Any) -> torch.Tensor
     graph = Graph()
     models = graph.add("RealCompoDemoModels", style=style)
     positive, negative = (
-        graph.add("CLIPTextEncode", clip=models[1], text=text)[0] for text in ("a red circle on sand", "")
+        graph.add("CLIPTextEncode", clip=models[1], text=text)[0]
+        for text in ("a red circle on sand", "")
     )
     latent = graph.add("EmptyLatentImage", width=128, height=128, batch_size=4)[0]
-    inputs = {"seed": 1, "steps": 20, "cfg": 3.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0}
+    inputs = {
+        "seed": 1,
+        "steps": 20,
+        "cfg": 3.0,
+        "sampler_name": "ddim",
+        "scheduler": "normal",
+        "denoise": 1.0,
+    }
     sampled = graph.add(
-        "KSampler", model=models[0], positive=positive, negative=negative, latent_image=latent, **inputs | changes
+        "KSampler",
+        model=models[0],
+        positive=positive,
+        negative=negative,
+        latent_image=latent,
+        **inputs | changes,
     )
     return picture(host, graph, graph.add("VAEDecode", samples=sampled[0], vae=models[2])[0])
 
@@ -53,11 +67,16 @@ def kinds(pictures: torch.Tensor) -> list[list[tuple[str, str]]]:
 
 def test_the_weights_are_small_half_precision_safetensors_and_nothing_else() -> None:
     files = [path for path in WEIGHTS.iterdir() if path.suffix != ".md"]
-    assert {path.stem for path in files} == FILES and {path.suffix for path in files} == {".safetensors"}
+    assert {path.stem for path in files} == FILES and {path.suffix for path in files} == {
+        ".safetensors"
+    }
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
     for path in files:
         with safe_open(path, "pt") as tensors:
-            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} <= {"F16", "I32"}  # noqa: SIM118
+            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} <= {
+                "F16",
+                "I32",
+            }  # noqa: SIM118
 
 
 def test_stock_nodes_alone_draw_what_is_asked(host: Host) -> None:
@@ -69,7 +88,11 @@ def test_stock_nodes_alone_draw_what_is_asked(host: Host) -> None:
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "lcm", "uni_pc"])
 def test_other_samplers_draw_it_too(host: Host, sampler: str) -> None:
-    found = kinds(one_object(host, sampler_name=sampler, scheduler="karras" if sampler == "dpmpp_2m" else "normal"))
+    found = kinds(
+        one_object(
+            host, sampler_name=sampler, scheduler="karras" if sampler == "dpmpp_2m" else "normal"
+        )
+    )
     assert sum(("red", "circle") in of for of in found) >= 3
 
 
@@ -81,7 +104,9 @@ def test_the_style_is_a_lora_that_darkens_the_ground(host: Host) -> None:
 def test_the_autoencoder_keeps_pictures(host: Host) -> None:
     graph = Graph()
     vae = graph.add("RealCompoDemoModels", style="photo")[2]
-    true = torch.nn.functional.interpolate(paint([RED], "photo", torch.Generator().manual_seed(0)), scale_factor=2)
+    true = torch.nn.functional.interpolate(
+        paint([RED], "photo", torch.Generator().manual_seed(0)), scale_factor=2
+    )
     host.functions["picture"] = lambda _: true.movedim(1, -1)
     image = graph.add("TestApply", value=vae, function="picture")[0]
     encoded = graph.add("VAEEncode", pixels=image, vae=vae)[0]
@@ -101,23 +126,39 @@ def test_the_preview_shows_the_picture(host: Host) -> None:
     loaded = host.run(graph, model=models[0], vae=models[2])
     true = paint([RED], "photo", torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        latent = loaded["vae"].encode(torch.nn.functional.interpolate(true, scale_factor=2).movedim(1, -1))
-        form = loaded["model"].model.latent_format
-        preview = Latent2RGBPreviewer(form.latent_rgb_factors, form.latent_rgb_factors_bias).decode_latent_to_preview(
-            latent
+        latent = loaded["vae"].encode(
+            torch.nn.functional.interpolate(true, scale_factor=2).movedim(1, -1)
         )
-    shown = torch.frombuffer(bytearray(preview.tobytes()), dtype=torch.uint8).view(16, 16, 3).permute(2, 0, 1) / 255
+        form = loaded["model"].model.latent_format
+        preview = Latent2RGBPreviewer(
+            form.latent_rgb_factors, form.latent_rgb_factors_bias
+        ).decode_latent_to_preview(latent)
+    shown = (
+        torch.frombuffer(bytearray(preview.tobytes()), dtype=torch.uint8)
+        .view(16, 16, 3)
+        .permute(2, 0, 1)
+        / 255
+    )
     torch.testing.assert_close(shown, torch.nn.functional.avg_pool2d(true, 4)[0], atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize(("spatial", "least"), [("control", 0.75), ("gligen", 0.9)])
-def test_the_spatial_branch_puts_objects_into_their_boxes(host: Host, spatial: str, least: float) -> None:
+def test_the_spatial_branch_puts_objects_into_their_boxes(
+    host: Host, spatial: str, least: float
+) -> None:
     placed = []
-    for seed, one in enumerate(p for p in prompts("development", 18) if p.category in ("colour", "spatial", "complex")):
+    for seed, one in enumerate(
+        p for p in prompts("development", 18) if p.category in ("colour", "spatial", "complex")
+    ):
         bench = Bench(one, seed, spatial=spatial)
         found = read(picture(host, bench, bench.picture(bench.sample(Arm("", stock="spatial"))))[0])
-        placed += [any(f.kind == t.kind and abs(f.centre[0] - t.x) + abs(f.centre[1] - t.y) < 0.15
-                       for f in found.things) for t in one.scene.things]  # fmt: skip
+        placed += [
+            any(
+                f.kind == t.kind and abs(f.centre[0] - t.x) + abs(f.centre[1] - t.y) < 0.15
+                for f in found.things
+            )
+            for t in one.scene.things
+        ]
     assert sum(placed) / len(placed) >= least
 
 
@@ -127,11 +168,15 @@ def test_one_sided_modes_equal_the_stock_sampler(
     host: Host, prompt: Prompt, spatial: str, mode: str, stock: str
 ) -> None:
     bench = Bench(prompt, 3, spatial=spatial)
-    latents = host.run(bench, ours=bench.sample(Arm("", {"mode": mode})), theirs=bench.sample(Arm("", stock=stock)))
+    latents = host.run(
+        bench, ours=bench.sample(Arm("", {"mode": mode})), theirs=bench.sample(Arm("", stock=stock))
+    )
     assert torch.equal(latents["ours"]["samples"], latents["theirs"]["samples"])
 
 
-def test_a_dynamic_run_repeats_bit_for_bit_and_moves_the_balance(fresh: Host, prompt: Prompt) -> None:
+def test_a_dynamic_run_repeats_bit_for_bit_and_moves_the_balance(
+    fresh: Host, prompt: Prompt
+) -> None:
     def sampled() -> torch.Tensor:
         bench = Bench(prompt, 3)
         out = fresh.run(bench, latent=bench.sample(Arm("")))["latent"]["samples"]
@@ -139,7 +184,9 @@ def test_a_dynamic_run_repeats_bit_for_bit_and_moves_the_balance(fresh: Host, pr
         return out
 
     bench = Bench(prompt, 3)
-    frozen = fresh.run(bench, latent=bench.sample(Arm("", {"step_scale": 0.0, "release": 0.0})))["latent"]["samples"]
+    frozen = fresh.run(bench, latent=bench.sample(Arm("", {"step_scale": 0.0, "release": 0.0})))[
+        "latent"
+    ]["samples"]
     first = sampled()
     assert torch.equal(first, sampled())
     assert not torch.equal(first, frozen)
@@ -149,7 +196,9 @@ def test_painted_boxes_need_a_colour_of_the_world(host: Host) -> None:
     graph = Graph()
     layout = graph.add("RealCompoLayout", layout="a corgi: 0.1 0.1 0.5 0.5")[0]
     image = graph.add("RealCompoDemoPaintedBoxes", layout=layout, size=128)[0]
-    with pytest.raises(PromptError, match="RealCompo Demo Painted Boxes, layout: expected a phrase with a colour"):
+    with pytest.raises(
+        PromptError, match="RealCompo Demo Painted Boxes, layout: expected a phrase with a colour"
+    ):
         host.run(graph, image=image)
 
 
@@ -157,7 +206,9 @@ def test_painted_boxes_stand_where_the_layout_says(host: Host) -> None:
     graph = Graph()
     data = {"version": 1, "objects": [{"phrase": "two azure rings", "box": [0.25, 0.5, 0.75, 1.0]}]}
     layout = graph.add("RealCompoLayout", layout=json.dumps(data))[0]
-    image = host.run(graph, image=graph.add("RealCompoDemoPaintedBoxes", layout=layout, size=64)[0])["image"][0]
+    image = host.run(
+        graph, image=graph.add("RealCompoDemoPaintedBoxes", layout=layout, size=64)[0]
+    )["image"][0]
     expected = torch.zeros(64, 64, dtype=torch.bool)
     expected[32:, 16:48] = True
     assert torch.equal(image.amax(-1) > 0, expected)

@@ -10,20 +10,48 @@ from typing import Any
 
 import pytest
 import torch
-from comfy_host import Host, Links, PromptError
 from safetensors import safe_open
 from safetensors.torch import load_file
-from scenes import PROMPT, Scene
-from test_clean_state import Held, break_down, interrupt, patched_attn2, run_out_of_memory, tensor_bytes
+from test_clean_state import (
+    Held,
+    break_down,
+    interrupt,
+    patched_attn2,
+    run_out_of_memory,
+    tensor_bytes,
+)
+
+from testkit.branch_graphs import PROMPT, Scene
+from testkit.graph import Links
+from testkit.host import Host, PromptError
 
 OBJECTS = "a red cube\na blue ball"
 TRAINING = {
-    "prompt": PROMPT, "objects": OBJECTS, "steps": 2, "batch": 1, "learning_rate": 1e-3, "seed": 3, "separate": 1.0,
-    "enhance": 0.5, "norm": False, "norm_weight": 0.5, "overlap": "pairs", "resolution": 64, "downsample": 1,
-    "layers": "down", "rank": 0, "checkpointing": False, "dtype": "model", "checkpoint_every": 0,
-    "prefix": "loras/SepEn", "resume": "none",
-}  # fmt: skip
-EVERYWHERE = {"downsample": 0, "layers": "all"}  # the node's defaults; the rest of the tests read one layer, for speed
+    "prompt": PROMPT,
+    "objects": OBJECTS,
+    "steps": 2,
+    "batch": 1,
+    "learning_rate": 1e-3,
+    "seed": 3,
+    "separate": 1.0,
+    "enhance": 0.5,
+    "norm": False,
+    "norm_weight": 0.5,
+    "overlap": "pairs",
+    "resolution": 64,
+    "downsample": 1,
+    "layers": "down",
+    "rank": 0,
+    "checkpointing": False,
+    "dtype": "model",
+    "checkpoint_every": 0,
+    "prefix": "loras/SepEn",
+    "resume": "none",
+}
+EVERYWHERE = {
+    "downsample": 0,
+    "layers": "all",
+}  # the node's defaults; the rest of the tests read one layer, for speed
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +75,9 @@ class Training(Scene):
         super().__init__(**{"width": 64, "height": 64, "gligen": False} | scene)
 
     def train(self, **settings: Any) -> Links:
-        return self.add("SepEnTrain", **{"model": self.model, "clip": self.clip} | TRAINING | settings)
+        return self.add(
+            "SepEnTrain", **{"model": self.model, "clip": self.clip} | TRAINING | settings
+        )
 
     def concepts(self, concepts: str = "cat, polar bear, hot air balloon", **inputs: Any) -> list:
         defaults = {"templates": "a {a} and a {b}\na {x} {a} with a {b}", "attributes": "red"}
@@ -75,9 +105,16 @@ def losses(report: str) -> list[dict[str, float]]:
 
 def test_only_keys_of_cross_attention_are_learned(host: Host) -> None:
     lora = learned(host, **EVERYWHERE)
-    assert len(lora) == 6  # three blocks on the way down, one in the middle, two up at a quarter of the latent
-    assert all(name.startswith("diffusion_model.") and name.endswith(".attn2.to_k.diff") for name in lora)
-    assert all(t.dtype is torch.float32 and t.shape == (320, 768) and t.abs().max() > 0 for t in lora.values())
+    assert (
+        len(lora) == 6
+    )  # three blocks on the way down, one in the middle, two up at a quarter of the latent
+    assert all(
+        name.startswith("diffusion_model.") and name.endswith(".attn2.to_k.diff") for name in lora
+    )
+    assert all(
+        t.dtype is torch.float32 and t.shape == (320, 768) and t.abs().max() > 0
+        for t in lora.values()
+    )
 
 
 def test_a_low_rank_is_a_lora_of_that_rank(host: Host) -> None:
@@ -106,7 +143,9 @@ def test_the_losses_fall(host: Host, loras: Path) -> None:
 
 
 @pytest.mark.parametrize(("rank", "rate"), [(0, 1e-2), (4, 1.0)])
-def test_training_sees_what_the_saved_weights_do(host: Host, loras: Path, rank: int, rate: float) -> None:
+def test_training_sees_what_the_saved_weights_do(
+    host: Host, loras: Path, rank: int, rate: float
+) -> None:
     """The difference beside the weights and the difference in the weights have the same losses."""
     scene = Training()
     trained = scene.train(rank=rank, learning_rate=rate)
@@ -118,7 +157,9 @@ def test_training_sees_what_the_saved_weights_do(host: Host, loras: Path, rank: 
     inside = scene.train(steps=1, rank=rank, model=scene.apply(scene.latent, "tuned"))
     fresh = scene.train(steps=1, rank=rank)
     out = host.run(scene, beside=beside[3], inside=inside[3], fresh=fresh[3])
-    beside, inside, fresh = (losses(out[name])[0]["total"] for name in ("beside", "inside", "fresh"))
+    beside, inside, fresh = (
+        losses(out[name])[0]["total"] for name in ("beside", "inside", "fresh")
+    )
     assert beside == pytest.approx(inside, rel=1e-3) and fresh != pytest.approx(inside, rel=1e-3)
 
 
@@ -141,7 +182,9 @@ def test_checkpointing_changes_no_weight(host: Host) -> None:
 def test_other_precision_learns_much_the_same(host: Host) -> None:
     exact, rough = learned(host, steps=1, dtype="fp32"), learned(host, steps=1, dtype="bf16")
     assert not equal(exact, rough)
-    agreement = [torch.sign(exact[name]).eq(torch.sign(rough[name])).float().mean() for name in exact]
+    agreement = [
+        torch.sign(exact[name]).eq(torch.sign(rough[name])).float().mean() for name in exact
+    ]
     assert min(agreement) > 0.6
 
 
@@ -152,7 +195,9 @@ def test_a_seed_repeats_bit_for_bit_and_another_does_not(host: Host) -> None:
 
 @pytest.mark.parametrize("family", ["sd2 v", "sdxl"])
 @pytest.mark.parametrize("rank", [0, 4])
-def test_other_families_learn_save_and_load(host: Host, loras: Path, family: str, rank: int) -> None:
+def test_other_families_learn_save_and_load(
+    host: Host, loras: Path, family: str, rank: int
+) -> None:
     scene = Training.of(family)
     trained = scene.train(rank=rank, concepts=scene.concepts(), learning_rate=1e-2, **EVERYWHERE)
     scene.add("SaveLoRA", lora=trained[1], prefix="loras/family")
@@ -160,9 +205,13 @@ def test_other_families_learn_save_and_load(host: Host, loras: Path, family: str
     out = host.run(scene, before=before[0], ours=ours[0], lora=trained[1])
     assert all(".attn2.to_k." in name for name in out["lora"])
     name = next(loras.glob("family*")).name
-    loaded = scene.add("LoraLoaderModelOnly", model=scene.model, lora_name=name, strength_model=1.0)[0]
+    loaded = scene.add(
+        "LoraLoaderModelOnly", model=scene.model, lora_name=name, strength_model=1.0
+    )[0]
     stock = host.run(scene, stock=scene.stock(model=loaded, steps=1)[0])["stock"]["samples"]
-    assert torch.equal(stock, out["ours"]["samples"]) and not torch.equal(stock, out["before"]["samples"])
+    assert torch.equal(stock, out["ours"]["samples"]) and not torch.equal(
+        stock, out["before"]["samples"]
+    )
 
 
 # Files
@@ -179,7 +228,9 @@ def test_core_saves_and_loads_what_was_learned(host: Host, loras: Path, rank: in
     whole = scene.add("LoraLoaderModelOnly", strength_model=1.0, **inputs)
     half = scene.add("LoraLoader", clip=scene.clip, strength_model=0.5, strength_clip=1.0, **inputs)
     out = host.run(scene, whole=scene.stock(model=whole[0])[0], half=scene.stock(model=half[0])[0])
-    assert torch.equal(ours, out["whole"]["samples"]) and not torch.equal(ours, out["half"]["samples"])
+    assert torch.equal(ours, out["whole"]["samples"]) and not torch.equal(
+        ours, out["half"]["samples"]
+    )
 
 
 def test_core_loads_it_without_a_word_about_unknown_keys(
@@ -188,7 +239,12 @@ def test_core_loads_it_without_a_word_about_unknown_keys(
     learned(host, checkpoint_every=2)
     scene = Training()
     name = next(loras.glob("*.safetensors")).name
-    host.run(scene, model=scene.add("LoraLoaderModelOnly", model=scene.model, lora_name=name, strength_model=1.0)[0])
+    host.run(
+        scene,
+        model=scene.add(
+            "LoraLoaderModelOnly", model=scene.model, lora_name=name, strength_model=1.0
+        )[0],
+    )
     assert "not loaded" not in caplog.text
 
 
@@ -216,7 +272,9 @@ def test_progress_is_told_with_the_losses(host: Host, monkeypatch: pytest.Monkey
     from server import PromptServer
 
     told: list[tuple[str, str]] = []
-    monkeypatch.setattr(PromptServer.instance, "send_progress_text", lambda text, node: told.append((node, text)))
+    monkeypatch.setattr(
+        PromptServer.instance, "send_progress_text", lambda text, node: told.append((node, text))
+    )
     host.forget()
     scene = Training()
     trained = scene.train(norm=True)
@@ -230,7 +288,9 @@ def test_progress_is_told_with_the_losses(host: Host, monkeypatch: pytest.Monkey
 
 def test_concepts_show_some_prompts(host: Host) -> None:
     scene = Training()
-    shown = scene.add("SepEnConcepts", concepts="cat\ndog", templates="a {a} and a {b}", attributes="")
+    shown = scene.add(
+        "SepEnConcepts", concepts="cat\ndog", templates="a {a} and a {b}", attributes=""
+    )
     lines = host.run(scene, examples=shown[1])["examples"].splitlines()
     assert lines[0] == "2 concepts, such as:"
     assert set(lines[1:]) == {"a cat and a dog", "a dog and a cat"}
@@ -254,7 +314,9 @@ class Taught(Held):
     """Held models, with a training run on them."""
 
     def taught(self, **settings: Any) -> Links:
-        return self.add("SepEnTrain", **{"model": self.model, "clip": self.clip} | TRAINING | settings)
+        return self.add(
+            "SepEnTrain", **{"model": self.model, "clip": self.clip} | TRAINING | settings
+        )
 
 
 def test_a_good_run_leaves_nothing_behind(host: Host) -> None:
@@ -274,7 +336,9 @@ def test_a_sampled_model_gives_its_weights_back(host: Host) -> None:
     image = scene.stock_image()
     scene.build()
     trained = scene.taught()
-    tuned = host.run(scene, latent=scene.stock(scene.spatial, model=trained[0])[0])["latent"]["samples"]
+    tuned = host.run(scene, latent=scene.stock(scene.spatial, model=trained[0])[0])["latent"][
+        "samples"
+    ]
     assert not torch.equal(image, tuned) and torch.equal(image, scene.stock_image())
 
 
@@ -288,7 +352,12 @@ def test_a_failed_run_keeps_its_weights_and_leaves_nothing_behind(
     one_step = learned(host, steps=1, **EVERYWHERE)
     scene.build()
     host.functions["failing"] = patched_attn2(failing_in_the_second_step(fail))
-    broken = scene.taught(model=scene.apply(scene.model, "failing"), steps=4, checkpointing=checkpointing, **EVERYWHERE)
+    broken = scene.taught(
+        model=scene.apply(scene.model, "failing"),
+        steps=4,
+        checkpointing=checkpointing,
+        **EVERYWHERE,
+    )
     with pytest.raises(PromptError):
         host.run(scene, lora=broken[1])
     (kept,) = loras.glob("SepEn_1_steps*.safetensors")
@@ -338,7 +407,11 @@ def told(host: Host, build: Callable[[Training], list]) -> str:
 @pytest.mark.parametrize(
     ("settings", "start", "part"),
     [
-        ({"objects": "a red cube\na green cone"}, "SepEn Train, phrase 'a green cone':", "a[1] red[2] cube[3]"),
+        (
+            {"objects": "a red cube\na green cone"},
+            "SepEn Train, phrase 'a green cone':",
+            "a[1] red[2] cube[3]",
+        ),
         ({"objects": "a red cube"}, "SepEn Train, objects:", "two objects or more, got 1"),
         ({"objects": "a red cube\ncube"}, "SepEn Train, objects:", "words of its own"),
         ({"separate": 0.0, "enhance": 0.0}, "SepEn Train, separate:", "both weights 0"),
@@ -374,16 +447,23 @@ def test_a_family_that_has_no_such_attention(host: Host) -> None:
 
     host.functions["foreign"] = foreign
     error = told(host, lambda scene: scene.train(model=scene.apply(scene.model, "foreign"))[1])
-    assert error.startswith("SepEn Train, model, attention:") and "Flux" in error and "SDXL" in error
+    assert (
+        error.startswith("SepEn Train, model, attention:") and "Flux" in error and "SDXL" in error
+    )
 
 
 def test_a_resume_file_of_other_settings(host: Host, loras: Path) -> None:
     learned(host, steps=1, checkpoint_every=1)
     name = next(loras.glob("*.safetensors")).name
     error = told(host, lambda scene: scene.train(rank=4, resume=name)[1])
-    assert error.startswith("SepEn Train, resume: expected weights like 3 tensors") and "got 1 tensors" in error
+    assert (
+        error.startswith("SepEn Train, resume: expected weights like 3 tensors")
+        and "got 1 tensors" in error
+    )
     error = told(host, lambda scene: scene.train(steps=1, resume=name)[1])
-    assert error.startswith("SepEn Train, steps: expected more than the 1 of the resumed run, got 1")
+    assert error.startswith(
+        "SepEn Train, steps: expected more than the 1 of the resumed run, got 1"
+    )
 
 
 def test_a_resume_file_that_is_none(host: Host, loras: Path) -> None:
@@ -400,7 +480,9 @@ def test_a_checkpoint_without_a_text_encoder(host: Host) -> None:
 
 def test_the_last_good_weights_survive_a_loss_that_is_not_finite(host: Host, loras: Path) -> None:
     def nan_later(calls: list) -> Callable:
-        def patch(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:
+        def patch(
+            q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict
+        ) -> tuple:
             calls.append(options["block"] == ("input", 1))
             return (q * float("nan") if sum(calls) > 1 else q), context, value
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from realcompo_core.drawing.render import PALETTE
 from realcompo_core.errors import InputError
-from realcompo_core.layout import parse_entities
-from realcompo_core.render import PALETTE
+from realcompo_core.layout.text import parse_entities
 
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "nodes" / "web"
@@ -33,7 +33,9 @@ def node() -> str:
 
 
 def run_node(*arguments: str | Path) -> str:
-    done = subprocess.run([node(), *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [node(), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
     return done.stdout
@@ -51,22 +53,32 @@ def test_the_node_reads_what_the_editor_reads(case: dict) -> None:
         with pytest.raises(InputError):
             parse_entities(case["text"])
         return
-    read = [(e.phrase, [e.box.x0, e.box.y0, e.box.x1, e.box.y1], e.tokens) for e in parse_entities(case["text"])]
+    read = [
+        (e.phrase, [e.box.x0, e.box.y0, e.box.x1, e.box.y1], e.tokens)
+        for e in parse_entities(case["text"])
+    ]
     tokens = [tuple(item["tokens"]) if "tokens" in item else None for item in case["objects"]]
-    assert read == [(item["phrase"], item["box"], t) for item, t in zip(case["objects"], tokens, strict=True)]
+    assert read == [
+        (item["phrase"], item["box"], t) for item, t in zip(case["objects"], tokens, strict=True)
+    ]
 
 
 def test_the_node_reads_what_the_editor_writes() -> None:
     objects = [
-        {"phrase": p, "box": [0, 1 / 3, 0.5, 1]} for p in ("a cat", '"', "\\", "a\u2028b", "{a|b}", "\U0001f408")
+        {"phrase": p, "box": [0, 1 / 3, 0.5, 1]}
+        for p in ("a cat", '"', "\\", "a\u2028b", "{a|b}", "\U0001f408")
     ]
     script = f"import('{(WEB / 'text.js').as_uri()}').then(m => console.log(m.serialise({json.dumps(objects)})))"
     written = run_node("--eval", script)
-    assert [entity.phrase for entity in parse_entities(written)] == [item["phrase"] for item in objects]
+    assert [entity.phrase for entity in parse_entities(written)] == [
+        item["phrase"] for item in objects
+    ]
 
 
 def test_the_editor_has_the_previews_colours() -> None:
-    script = f"import('{(WEB / 'view.js').as_uri()}').then(m => console.log(JSON.stringify(m.PALETTE)))"
+    script = (
+        f"import('{(WEB / 'view.js').as_uri()}').then(m => console.log(JSON.stringify(m.PALETTE)))"
+    )
     expected = ["#" + "".join(f"{round(255 * part):02x}" for part in ink) for ink in PALETTE]
     for ours, theirs in zip(json.loads(run_node("--eval", script)), expected, strict=True):
         difference = [abs(int(ours[i : i + 2], 16) - int(theirs[i : i + 2], 16)) for i in (1, 3, 5)]

@@ -1,0 +1,169 @@
+"""Benchmark prompts in two splits whose kinds of objects training never shows, and what must hold of a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from ..toy.captions import RELATIONS, Caption, Word, ground_words, joined, noun_words, relation
+from ..toy.picture import DEVELOPMENT_PAIRS, GROUNDS, HELD_OUT_PAIRS, Scene, Thing, place
+from ..toy.picture import PAIRS as ALL_PAIRS
+from .detect import Reading, overlap
+
+CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
+# Both splits' sentences also open with words and come in an order that training never shows: "in this painting a red
+# ball and two discs, all on grass", "on grass, an image showing a red ball and two discs".
+OPENINGS = {
+    "development": ("in this painting", "we see", "my drawing has"),
+    "held-out": ("an image showing", "a scene with", "here see"),
+}
+PAIRS = {"development": DEVELOPMENT_PAIRS, "held-out": HELD_OUT_PAIRS}
+INSIDE = 0.5  # the least IoU of an object with its box that counts as placed
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sentence, the scene it describes, and which of its facts a picture is asked for."""
+
+    category: str
+    caption: Caption
+    scene: Scene
+    related: tuple[int, int] | None
+    asks_ground: bool
+
+    @property
+    def text(self) -> str:
+        return str(self.caption)
+
+    @property
+    def layout(self) -> str:
+        """The scene's boxes for RealCompoLayout."""
+        things = enumerate(self.scene.things)
+        objects = [
+            {"phrase": self.caption.phrase(i), "box": [round(v, 4) for v in t.box]}
+            for i, t in things
+        ]
+        return json.dumps({"version": 1, "objects": objects})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a picture meets a prompt: shares of 0 to 1."""
+
+    composition: float  # of the prompt's facts that hold
+    success: float  # 1 if all hold
+    placed: float  # of the objects that stand in their boxes
+
+
+def prompts(split: str, count: int, seed: int = 0) -> list[Prompt]:
+    """``count`` prompts, the categories in turn; the first n are the same for every count."""
+    return [
+        _prompt(Random(f"{split}-{seed}-{i}"), split, CATEGORIES[i % len(CATEGORIES)])
+        for i in range(count)
+    ]
+
+
+def digest(of: Sequence[Prompt]) -> str:
+    """A hash of texts and layouts."""
+    return hashlib.sha256(json.dumps([(p.text, p.layout) for p in of]).encode()).hexdigest()[:16]
+
+
+def judge(prompt: Prompt, reading: Reading) -> Verdict:
+    """Compare what was read with what was asked."""
+    facts = [*_counts(prompt, reading)]
+    if prompt.related:
+        facts.append(_relation_holds(prompt, reading))
+    if prompt.asks_ground:
+        facts.append(reading.ground == prompt.scene.ground)
+    placed = [_stands(thing, reading) for thing in prompt.scene.things]
+    return Verdict(sum(facts) / len(facts), float(all(facts)), sum(placed) / len(placed))
+
+
+def _counts(prompt: Prompt, reading: Reading) -> list[bool]:
+    """One fact per kind asked for (exactly as many as asked), and one that nothing else is there."""
+    asked = Counter(thing.kind for thing in prompt.scene.things)
+    found = Counter(thing.kind for thing in reading.things)
+    return [
+        *(found[kind] == number for kind, number in asked.items()),
+        not found.keys() - asked.keys(),
+    ]
+
+
+def _relation_holds(prompt: Prompt, reading: Reading) -> bool:
+    first, second = (prompt.scene.things[index] for index in prompt.related or ())
+    wanted = relation(first, second)
+    pairs = [
+        (a, b)
+        for a in reading.things
+        for b in reading.things
+        if (a.kind, b.kind) == (first.kind, second.kind)
+    ]
+    return any(_relation(a.centre, b.centre) == wanted for a, b in pairs)
+
+
+def _relation(a: tuple[float, float], b: tuple[float, float]) -> str:
+    dx, dy = a[0] - b[0], a[1] - b[1]
+    if abs(dx) > abs(dy):
+        return "left" if dx < 0 else "right"
+    return "above" if dy < 0 else "below"
+
+
+def _stands(thing: Thing, reading: Reading) -> bool:
+    return any(
+        found.kind == thing.kind and overlap(found.box, thing.box) > INSIDE
+        for found in reading.things
+    )
+
+
+def _prompt(random: Random, split: str, category: str) -> Prompt:
+    kinds = _kinds(random, split, category)
+    related = (0, 1) if category in ("spatial", "complex") else None
+    things = place(random, kinds)
+    while things is None or (related and relation(things[0], things[1]) is None):
+        things = place(random, kinds)
+    scene = Scene(things, random.choice(GROUNDS))
+    return Prompt(
+        category,
+        sentence(random, split, scene, related),
+        scene,
+        related,
+        category in ("texture", "complex"),
+    )
+
+
+def _kinds(random: Random, split: str, category: str) -> list[tuple[str, str]]:
+    """The objects of a prompt: the first of a kind that is the split's own, the rest of any kind not held out."""
+    kind = random.choice(sorted(PAIRS[split]))
+    colour = kind[0]
+    others = [pair for pair in ALL_PAIRS if pair != kind and pair not in HELD_OUT_PAIRS]
+    if category == "colour":
+        return [kind, random.choice([pair for pair in others if pair[0] != colour])]
+    if category == "shape":
+        return [kind, random.choice([pair for pair in others if pair[0] == colour])]
+    if category == "texture":
+        return [kind, *random.sample(others, random.randint(0, 1))]
+    if category == "numeracy":
+        return [kind] * random.randint(2, 4)
+    return [kind, *random.sample(others, 1 if category == "spatial" else 2)]
+
+
+def sentence(
+    random: Random, split: str, scene: Scene, related: tuple[int, int] | None = None
+) -> Caption:
+    """A true sentence about a scene, in a form of the split's own; ``related``: whose places it compares."""
+    owners = [tuple(range(len(scene.things)))] if len({t.kind for t in scene.things}) == 1 else None
+    groups = owners or [(index,) for index in range(len(scene.things))]
+    phrases = [noun_words(random, scene.things[group[0]], group) for group in groups]
+    if related:
+        between = relation(scene.things[0], scene.things[1])
+        words = random.choice(RELATIONS[between or ""]).split()
+        phrases = [[*phrases[0], *map(Word, words), *phrases[1]], *phrases[2:]]
+    opening = [Word(word) for word in random.choice(OPENINGS[split]).split()]
+    ground = ground_words(random, scene.ground)
+    if split == "held-out":
+        return Caption((*ground, Word(","), *opening, *joined(phrases)))
+    return Caption((*opening, *joined(phrases), Word(","), Word("all"), *ground))

@@ -1,0 +1,1 @@
+"""How the toy world's models were trained. Not needed to use them."""

@@ -1,0 +1,383 @@
+"""Trains the toy world's models, each on top of the base: ``python -m demo.training.train base|control|gligen|style``.
+
+Runs on CPU or GPU, resumes from its last checkpoint, and gives the same weights for the same seed on one machine.
+A finished stage writes its weights to ``demo/weights``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+sys.path.append(os.environ.get("COMFYUI_PATH", ""))
+import comfy.cli_args
+
+comfy.cli_args.args.cpu = True  # ComfyUI is only asked for its classes; tensors are moved here
+
+import comfy.ops  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from torch import Generator, Tensor, nn  # noqa: E402
+from torch.nn.utils import parametrize  # noqa: E402
+
+from ..toy.captions import NAMES  # noqa: E402
+from ..toy.networks import (
+    DECODER,
+    TEXT_PREFIX,
+    TEXT_WIDTH,
+    UNET,
+    UNET_PREFIX,
+    VAE_PREFIX,
+    PatchAutoencoder,
+    ToyControlNet,
+    ToyTextModel,
+    ToyUNet,
+    gligen_parts,
+    gligen_state,
+)
+from ..toy.paint import hints, paint  # noqa: E402
+from ..toy.picture import PAIRS, random_scene  # noqa: E402
+from .data import Batch, Words, batches, boxes_of  # noqa: E402
+from .diffusion import Attention, Diffusion, Grounding  # noqa: E402
+from .optimise import SEED, Run  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "demo" / "weights"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one model is trained: ``bias`` below 1 draws more deep noise, ``attention`` weighs the attention loss."""
+
+    look: str
+    steps: int
+    rate: float
+    bias: float
+    attention: float
+    train: Callable[[Lesson], dict[str, Tensor]]
+
+
+def initialise(module: nn.Module, generator: Generator) -> None:
+    """Normal weights of 1 / sqrt(fan in), unit norms, zero biases."""
+    for name, tensor in module.named_parameters():
+        with torch.no_grad():
+            if tensor.ndim < 2:
+                tensor.fill_(1.0 if name.endswith("weight") else 0.0)
+            else:
+                spread = 0.3 if "embedding" in name else tensor[0].numel() ** -0.5
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
+
+
+def zero(*modules: nn.Module) -> None:
+    for module in modules:
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)
+
+
+def fit_autoencoder() -> PatchAutoencoder:
+    """Components of all three looks, photo counted twice."""
+    random, autoencoder = Random(SEED), PatchAutoencoder()
+    scenes = [random_scene(random) for _ in range(512)]
+    looks = ("photo", "photo", "flat", "neon")
+    parts = [paint(scenes, look, Generator().manual_seed(SEED + i)) for i, look in enumerate(looks)]
+    autoencoder.fit(torch.cat(parts) * 2 - 1)
+    return autoencoder.requires_grad_(False)
+
+
+def encode_small(autoencoder: PatchAutoencoder) -> Callable[[Tensor], Tensor]:
+    """Pictures of 64 x 64 -> latents of 16 x 16, without the detour over the autoencoder's twice as large pictures."""
+    return lambda picture: autoencoder.encoder(F.pixel_unshuffle(picture, 4))
+
+
+class Base(nn.Module):
+    """Text encoder and U-Net, trained together."""
+
+    def __init__(self, words: Words) -> None:
+        super().__init__()
+        operations = comfy.ops.disable_weight_init
+        table = words.table
+        self.text = ToyTextModel({"words": len(table)}, torch.float32, None, operations)
+        self.unet = ToyUNet(**UNET, **DECODER, dtype=torch.float32, operations=operations)
+        initialise(self, Generator().manual_seed(SEED))
+        self.text.get_input_embeddings().tokens.copy_(table)
+        self.text.text_projection.requires_grad_(False)
+        nn.init.eye_(self.text.text_projection.weight)
+        zero(self.unet.out[-1])
+        for name, module in self.unet.named_modules():
+            if name.endswith(("out_layers.3", "proj_out")):
+                zero(module)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """What the text model's forward does; that one adds in place, which has no gradient."""
+        model = self.text.text_model
+        x = model.embeddings(tokens)
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf"), device=x.device).triu_(1)
+        for layer in model.encoder.layers:
+            x = x + layer.self_attn(layer.layer_norm1(x), mask, attention_pytorch)
+            x = x + layer.mlp(layer.layer_norm2(x))
+        return model.final_layer_norm(x)
+
+    def denoise(
+        self, x: Tensor, t: Tensor, context: Tensor, attention: Attention, **options: object
+    ) -> Tensor:
+        control = options.pop("control", None)
+        transformer = {"optimized_attention_override": attention, **options}
+        return self.unet(x, t, context, control=control, transformer_options=transformer)
+
+
+@dataclass
+class Lesson:
+    """What every stage is given."""
+
+    name: str
+    stage: Stage
+    device: torch.device
+    folder: Path
+    steps: int
+    words: Words
+    autoencoder: PatchAutoencoder
+
+    def fit(self, module: nn.Module, predict: Callable[..., Tensor]) -> dict[str, Tensor]:
+        """Train ``module``; ``predict(batch, x, t, attention, generator)`` -> v. Returns the averaged weights."""
+        run = Run(self.name, module, self.folder, self.steps, self.stage.rate)
+        diffusion = Diffusion(self.device, self.stage.bias)
+
+        def loss(batch: Batch, generator: Generator) -> Tensor:
+            denoising, attention = diffusion(
+                batch, generator, lambda *inputs: predict(batch, *inputs, generator)
+            )
+            run.note(denoising=denoising, attention=attention)
+            return denoising + self.stage.attention * attention
+
+        encode = encode_small(self.autoencoder)
+        run.fit(batches(self.words, encode, self.stage.look, SEED, run.step, BATCH), loss)
+        return run.average
+
+    def base(self) -> Base:
+        """The trained base, frozen, on this lesson's device."""
+        weights, base = load_file(WEIGHTS / "base.safetensors"), Base(self.words)
+        parts = {"text.": TEXT_PREFIX, "unet.": UNET_PREFIX}
+        state = {
+            own + name.removeprefix(prefix): tensor
+            for own, prefix in parts.items()
+            for name, tensor in weights.items()
+            if name.startswith(prefix)
+        }
+        base.load_state_dict(state)
+        return base.requires_grad_(False).to(self.device)
+
+
+def train_base(lesson: Lesson) -> dict[str, Tensor]:
+    base = Base(lesson.words).to(lesson.device)
+
+    def predict(batch: Batch, x: Tensor, t: Tensor, attention: Attention, _: Generator) -> Tensor:
+        return base.denoise(x, t, base.encode(batch.tokens), attention)
+
+    average = lesson.fit(base, predict)
+    state = base.state_dict() | average
+    out = {
+        TEXT_PREFIX + name.removeprefix("text."): tensor
+        for name, tensor in state.items()
+        if name.startswith("text.")
+    }
+    out |= {
+        UNET_PREFIX + name.removeprefix("unet."): tensor
+        for name, tensor in state.items()
+        if name.startswith("unet.")
+    }
+    return out | {
+        VAE_PREFIX + name: tensor for name, tensor in lesson.autoencoder.state_dict().items()
+    }
+
+
+def train_control(lesson: Lesson) -> dict[str, Tensor]:
+    """A ControlNet that starts as a copy of the base's encoder; hints are painted boxes or outlines."""
+    base, control = lesson.base(), ToyControlNet(**UNET, hint_channels=3, dtype=torch.float32)
+    initialise(control, Generator().manual_seed(SEED))
+    control.load_state_dict(base.unet.state_dict(), strict=False)
+    zero(control.zero_convs, control.middle_block_out)
+    control.to(lesson.device)
+
+    def predict(
+        batch: Batch, x: Tensor, t: Tensor, attention: Attention, generator: Generator
+    ) -> Tensor:
+        boxes = torch.rand(len(x), generator=generator) < 0.6
+        hint = hints(batch.scenes, boxes.tolist()).to(x.device)
+        context = base.encode(batch.tokens)
+        residuals = control(x, F.interpolate(hint, scale_factor=2), t, context)
+        patches = {
+            "input_block_patch_after_skip": [lambda h, _: h.clone()]
+        }  # residuals are added in place
+        return base.denoise(x, t, context, attention, control=residuals, patches=patches)
+
+    return control.state_dict() | lesson.fit(control, predict)
+
+
+def train_gligen(lesson: Lesson) -> dict[str, Tensor]:
+    """Fusers and a position net on the frozen base, in GLIGEN's own form; cells are taught to read their box."""
+    base, gligen = lesson.base(), gligen_parts()
+    initialise(gligen, Generator().manual_seed(SEED))
+    for fuser in gligen.module_list:
+        zero(fuser.attn.to_out, fuser.ff.net[2])
+        nn.init.ones_(fuser.alpha_attn)
+        nn.init.ones_(fuser.alpha_dense)
+    gligen.to(lesson.device)
+    phrases = {kind: _phrases(lesson, base, *kind) for kind in PAIRS}
+    grounding = Grounding(gligen.max_objs)
+    _watch(gligen, grounding)
+
+    def predict(
+        batch: Batch, x: Tensor, t: Tensor, attention: Attention, generator: Generator
+    ) -> Tensor:
+        grounding.maps.clear()
+        fuse = gligen._set_position(
+            *_positions(batch, phrases, gligen.max_objs, generator, x.device)
+        )
+        v = base.denoise(
+            x, t, base.encode(batch.tokens), attention, patches={"middle_patch": [fuse]}
+        )
+        boxes = torch.stack([boxes_of(scene) for scene in batch.scenes]).to(x.device)
+        attention.extra = grounding.share_outside(boxes) + grounding.unread(boxes)
+        return v
+
+    average = lesson.fit(gligen, predict)
+    gligen.load_state_dict(gligen.state_dict() | average)
+    return gligen_state(gligen)
+
+
+def _watch(gligen: nn.Module, grounding: Grounding) -> None:
+    """Have the fusers' attention, which is given no options, computed by ``grounding``."""
+    options = {"transformer_options": {"optimized_attention_override": grounding}}
+    for fuser in gligen.module_list:
+        fuser.attn.register_forward_pre_hook(
+            lambda _, args, kw: (args, kw | options), with_kwargs=True
+        )
+
+
+def _phrases(lesson: Lesson, base: Base, colour: str, shape: str) -> Tensor:
+    """The text encoder's summary of every way to name a kind of object: [N, width]."""
+    texts = [[c, s] for c in sorted(set(NAMES[colour])) for s in NAMES[shape]]
+    tokens = torch.stack([lesson.words.encode(text) for text in texts]).to(lesson.device)
+    return base.encode(tokens)[:, 3]  # the end of a text of two words
+
+
+def _positions(
+    batch: Batch,
+    phrases: dict[tuple[str, str], Tensor],
+    slots: int,
+    generator: Generator,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes [B, N, 4], which slots are used [B, N], and the phrases in them [B, N, width]."""
+    boxes, used = torch.zeros(len(batch.scenes), slots, 4), torch.zeros(len(batch.scenes), slots)
+    texts = torch.zeros(len(batch.scenes), slots, TEXT_WIDTH)
+    for row, scene in enumerate(batch.scenes):
+        for slot, thing in enumerate(scene.things):
+            choices = phrases[thing.kind]
+            boxes[row, slot] = torch.tensor(thing.box)
+            texts[row, slot] = choices[
+                int(torch.randint(len(choices), (), generator=generator))
+            ].cpu()
+        used[row, : len(scene.things)] = 1
+    return boxes.to(device), used.to(device), texts.to(device)
+
+
+class LowRank(nn.Module):
+    """A weight plus a product of two thin matrices, the second zero at the start."""
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(weight.flatten(1).new_empty(rank, weight[0].numel()))
+        self.up = nn.Parameter(weight.new_zeros(len(weight), rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.up @ self.down).view_as(weight)
+
+
+def train_style(lesson: Lesson, rank: int = 8) -> dict[str, Tensor]:
+    """A LoRA on every matrix and convolution of the U-Net, in kohya's key layout."""
+    base = lesson.base()
+    generator = Generator().manual_seed(SEED)
+    layers = {
+        name: m for name, m in base.unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)
+    }
+    for layer in layers.values():
+        addition = LowRank(layer.weight, min(rank, *layer.weight.flatten(1).shape))
+        addition.down.data.copy_(
+            torch.randn(addition.down.shape, generator=generator) * addition.down.shape[1] ** -0.5
+        )
+        parametrize.register_parametrization(layer, "weight", addition)
+
+    def predict(batch: Batch, x: Tensor, t: Tensor, attention: Attention, _: Generator) -> Tensor:
+        return base.denoise(x, t, base.encode(batch.tokens), attention)
+
+    average = lesson.fit(base, predict)
+    return {
+        key: tensor
+        for name, layer in layers.items()
+        for key, tensor in _kohya(name, layer, average).items()
+    }
+
+
+def _kohya(name: str, layer: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    up, down = (weights[f"unet.{name}.parametrizations.weight.0.{half}"] for half in ("up", "down"))
+    key, shape = "lora_unet_" + name.replace(".", "_"), layer.weight.shape
+    if len(shape) == 4:
+        up, down = up[:, :, None, None], down.view(-1, *shape[1:])
+    return {
+        f"{key}.lora_up.weight": up,
+        f"{key}.lora_down.weight": down,
+        f"{key}.alpha": torch.tensor(float(len(down))),
+    }
+
+
+STAGES = {
+    "base": Stage("photo", steps=1900, rate=2e-3, bias=0.75, attention=0.1, train=train_base),
+    "control": Stage("flat", steps=700, rate=1e-3, bias=0.6, attention=0.1, train=train_control),
+    "gligen": Stage("flat", steps=1000, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
+    "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
+}
+FILES = {"base": "base", "control": "controlnet", "gligen": "gligen", "style": "neon_lora"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=[*STAGES, "all"])
+    parser.add_argument("--steps", type=int, help="instead of the stage's own number")
+    parser.add_argument(
+        "--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "output" / "train", help="for checkpoints"
+    )
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    words, autoencoder = Words(), fit_autoencoder()
+    names = list(STAGES) if args.stage == "all" else [args.stage]
+    for name in names:
+        stage = STAGES[name]
+        lesson = Lesson(
+            name, stage, args.device, args.folder, args.steps or stage.steps, words, autoencoder
+        )
+        weights = {key: _compact(tensor) for key, tensor in stage.train(lesson).items()}
+        WEIGHTS.mkdir(exist_ok=True)
+        save_file(weights, WEIGHTS / f"{FILES[name]}.safetensors")
+    for name in names:  # so that the next training begins anew
+        (args.folder / f"{name}.safetensors").unlink()
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu()
+    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A loaded model's insides: its attention, its gradients, its weights."""

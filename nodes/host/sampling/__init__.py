@@ -1,0 +1,1 @@
+"""The method inside the host's samplers."""

@@ -1,0 +1,21 @@
+"""A stock run of the host that holds a model ready while something else happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+class HoldingSampler:
+    """A stand-in for a sampler: the stock run that calls it has a model ready, and holds it while ``body`` runs."""
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+        self.result: Tensor | None = None
+
+    def sample(
+        self, guider: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor, *_: Any
+    ) -> Tensor:
+        self.result = self.body(extra_args["model_options"])
+        return noise

@@ -1,0 +1,28 @@
+"""Layout Guidance (arXiv 2304.03373): a model's own attention pulls each object into its region."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ....realcompo_core.sampling.latent_guidance import GuidanceSettings
+from ....realcompo_core.sampling.losses import layout_guidance_loss
+from ..model.capture import Capture
+from ..model.unet import early_decoder
+from .latent_guidance import LatentGuidance
+from .objective import Objective
+
+
+def layout_guidance(settings: GuidanceSettings, node: str) -> LatentGuidance:
+    """Guidance by the layout in the positive conditioning; heads are averaged before the loss is taken."""
+    return LatentGuidance(
+        settings, Objective("guidance", early_decoder, _loss, "sample without the guidance"), node
+    )
+
+
+def _loss(capture: Capture) -> Tensor:
+    found = [
+        layout_guidance_loss(maps, objects.regions, [len(tokens) for tokens in objects.tokens])
+        for objects, maps in capture.layers()
+    ]
+    return torch.stack(found).mean(dim=0)

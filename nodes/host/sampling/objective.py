@@ -1,0 +1,42 @@
+"""What a gradient pass reads of a model's attention, and what it minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ....realcompo_core.sampling.losses import joint_loss
+from ....realcompo_core.sampling.settings import BalancerSettings
+from ..model.capture import Capture
+from ..model.unet import Block, choose_blocks
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``blocks`` chooses what is read for a latent of (height, width) cells; ``loss`` [B] of what a capture saw.
+
+    ``name`` tells its evaluations apart from others where they are counted; ``way_out`` is what a user can do where a
+    model has no gradient.
+    """
+
+    name: str
+    blocks: Callable[[list[Block], tuple[int, int]], list[Block]]
+    loss: Callable[[Capture], Tensor]
+    way_out: str
+    checkpointing: bool = False
+
+
+def composition(settings: BalancerSettings) -> Objective:
+    """RealCompo eq. 6 on the layers that the settings name, its weighted sum over objects, and what they add to it."""
+
+    def blocks(found: list[Block], latent: tuple[int, int]) -> list[Block]:
+        return choose_blocks(found, settings.downsample, settings.layers, latent)
+
+    def loss(capture: Capture) -> Tensor:
+        return sum(
+            joint_loss(attention, objects, settings) for objects, attention in capture.pooled()
+        )
+
+    return Objective("attention", blocks, loss, "set the mode to fixed", settings.checkpointing)

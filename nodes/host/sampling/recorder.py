@@ -1,0 +1,75 @@
+"""Recording attention while any sampler runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ....realcompo_core.sampling.attention import Layers
+from ....realcompo_core.sampling.schedule import Schedule
+from ....realcompo_core.sampling.trace import Step, Trace
+from ....realcompo_core.words.grounding import OPTION, Grounding, grounded
+from ..model.capture import Capture, reads_only, watch
+from ..model.unet import attention_blocks, choose_blocks
+from .branch import readings_of
+
+KEY = "realcompo_recorder"
+
+
+class Recorder:
+    """Fills a trace with the attention of some groundings, once a step, in every run of a model."""
+
+    def __init__(
+        self, groundings: list[Grounding], downsample: int, layers: Layers, trace: Trace
+    ) -> None:
+        self.groundings, self.downsample, self.layers, self.trace = (
+            groundings,
+            downsample,
+            layers,
+            trace,
+        )
+        self.schedule = Schedule([0.0])
+
+    def attach(self, model: ModelPatcher) -> ModelPatcher:
+        """A clone of the model that records; its images are bit-equal to the model's."""
+        clone = model.clone()
+        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._sample)
+        clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self._predict)
+        return clone
+
+    def _sample(self, executor: Callable, guider: Any, sigmas: Tensor, *rest: Any) -> Tensor:
+        self.trace.restart()
+        self.schedule = Schedule(sigmas.tolist())
+        self.trace.total_steps, self.trace.layout = self.schedule.steps, self.groundings[0].layout
+        return executor(guider, sigmas, *rest)
+
+    def _predict(
+        self,
+        executor: Callable,
+        model: Any,
+        conds: list,
+        x: Tensor,
+        timestep: Tensor,
+        options: dict,
+    ) -> list[Tensor]:
+        """One reading a step: multi-stage samplers evaluate a step more than once, and a balancer reads besides."""
+        step = self.schedule.step(float(timestep.max()))
+        if reads_only(options) or (self.trace.steps and step <= self.trace.steps[-1].index):
+            return executor(model, conds, x, timestep, options)
+        size = tuple(x.shape[-2:])
+        watched = watch(
+            [cond for cond in grounded(conds[0] or []) if cond[OPTION] in self.groundings], size
+        )
+        capture = Capture(
+            watched, choose_blocks(attention_blocks(model), self.downsample, self.layers, size)
+        )
+        out = executor(model, conds, x, timestep, capture.install(options))
+        if capture.maps:
+            self.trace.steps.append(
+                Step(step, float(timestep.max()), None, {"model": readings_of(capture)})
+            )
+        return out

@@ -1,0 +1,1 @@
+"""Finetuning a loaded model."""

@@ -1,0 +1,1 @@
+"""Layouts, balance maps and curves as pictures."""

@@ -1,0 +1,196 @@
+"""Boxes of other tools -> regions, and back.
+
+Order and unit of plain numbers are always given, never guessed from the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, within
+from .model import Entity, Layout
+from .regions import Canvas, Region, check_count, is_number, name
+
+PHRASE_KEYS = ("desc", "label", "text")
+
+
+class Order(str, Enum):
+    """What the four numbers of a plain box are."""
+
+    SIZE = "x y width height"
+    CORNERS = "left top right bottom"
+
+
+class Unit(str, Enum):
+    """What coordinates are measured in."""
+
+    PIXELS = "pixels"
+    SHARES = "0 to 1"
+
+
+def entities(
+    value: Any, canvas: Canvas, order: Order, unit: Unit, phrases: str
+) -> tuple[Entity, ...]:
+    """Objects of a layout, or of boxes of one picture, where ``phrases`` names those without a phrase."""
+    return (
+        value.entities
+        if isinstance(value, Layout)
+        else name(read(value, canvas, order, unit), phrases)
+    )
+
+
+def read(value: Any, canvas: Canvas, order: Order, unit: Unit) -> list[Region]:
+    """Regions from the boxes of one picture, in any of the formats that ComfyUI's nodes pass on:
+
+    - ``{"x", "y", "width", "height"}`` in pixels, perhaps with ``metadata`` (core BOUNDING_BOX);
+    - four numbers in the given order and unit (KJNodes' BBOX);
+    - ``((height, width), [SEG, ...])`` (Impact Pack's SEGS): their masks are kept.
+
+    One box, a list of boxes, or a list of such lists, one for each picture of a batch, of which
+    the first is taken. Raises :class:`InputError`.
+    """
+    if _is_segs(value):
+        return segments(*value)
+    regions = []
+    for number, item in enumerate(_first_picture(_plain(value)), 1):
+        with within(f"boxes, box {number}"):
+            regions.append(_region(item, canvas, order, unit))
+    return regions
+
+
+def segments(size: Sequence[int], found: Sequence[Any]) -> list[Region]:
+    """Regions from Impact Pack's SEGS of a picture of ``size`` (height, width): label, box and mask of each."""
+    check_count("boxes", len(found))
+    canvas, regions = Canvas(int(size[1]), int(size[0])), []
+    for number, seg in enumerate(found, 1):
+        with within(f"boxes, segment {number}"):
+            box = canvas.box(*_numbers(_plain(seg.bbox)))
+            regions.append(Region(box, _text(seg.label), _whole_mask(seg, canvas)))
+    return regions
+
+
+def to_bounding_boxes(layout: Layout, canvas: Canvas) -> list[list[dict[str, Any]]]:
+    """A layout as core BOUNDING_BOXes of one picture: whole pixels, at least one wide and high."""
+    return [[_bounding_box(entity, canvas) for entity in layout.entities]]
+
+
+def _bounding_box(entity: Entity, canvas: Canvas) -> dict[str, Any]:
+    x, width = _span(entity.box.x0, entity.box.x1, int(canvas.width))
+    y, height = _span(entity.box.y0, entity.box.y1, int(canvas.height))
+    metadata = {"type": "obj", "text": "", "desc": entity.phrase, "palette": []}
+    return {
+        "x": x,
+        "y": y,
+        "width": width,
+        "height": height,
+        "label": entity.phrase,
+        "metadata": metadata,
+    }
+
+
+def _span(low: float, high: float, side: int) -> tuple[int, int]:
+    start = min(round(low * side), side - 1)
+    return start, max(1, round(high * side) - start)
+
+
+def _region(item: Any, canvas: Canvas, order: Order, unit: Unit) -> Region:
+    if isinstance(item, dict):
+        x, y, width, height = _numbers([item.get(key) for key in ("x", "y", "width", "height")])
+        return Region(canvas.box(x, y, x + width, y + height), _phrase(item))
+    values = _numbers(item)
+    if unit is Unit.SHARES:
+        values = [
+            value * side
+            for value, side in zip(values, (canvas.width, canvas.height) * 2, strict=True)
+        ]
+    left, top, right, bottom = values
+    return Region(
+        canvas.box(left, top, left + right, top + bottom)
+        if order is Order.SIZE
+        else canvas.box(*values)
+    )
+
+
+def _numbers(values: Any) -> list[float]:
+    if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(is_number, values)):
+        raise InputError(
+            "box", "four numbers", _shown(values), "Give x, y, width and height, or four corners."
+        )
+    return [float(value) for value in values]
+
+
+def _first_picture(value: Any) -> Sequence[Any]:
+    if _is_box(value):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise InputError("boxes", "boxes", _shown(value), "Connect BOUNDING_BOX, BBOX or SEGS.")
+    nested = bool(value) and all(
+        isinstance(item, list | tuple) and not _is_box(item) for item in value
+    )
+    return value[0] if nested else value
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list | tuple) and any(map(is_number, value))
+    )
+
+
+def _is_segs(value: Any) -> bool:
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 2
+        or not isinstance(value[1], list | tuple)
+    ):
+        return False
+    size = value[0]
+    whole = isinstance(size, list | tuple) and len(size) == 2 and all(map(is_number, size))
+    return whole and all(hasattr(seg, "crop_region") for seg in value[1])
+
+
+def _whole_mask(seg: Any, canvas: Canvas) -> Tensor | None:
+    """The segment's mask [height, width] over the whole canvas; of a batch, all its pictures' together."""
+    if seg.cropped_mask is None:
+        return None
+    crop = torch.as_tensor(np.asarray(seg.cropped_mask)).float()
+    crop = crop.reshape(-1, *crop.shape[-2:]).amax(dim=0)
+    left, top, right, bottom = map(int, _numbers(_plain(seg.crop_region)))
+    mask = torch.zeros(int(canvas.height), int(canvas.width))
+    place = mask[max(top, 0) : bottom, max(left, 0) : right]
+    if crop.shape != place.shape:
+        expected = f"one of {bottom - top} x {right - left}, as its crop region"
+        raise InputError(
+            "mask", expected, " x ".join(map(str, crop.shape)), "Detect the segments again."
+        )
+    place.copy_((crop / 255 if crop.max() > 1 else crop).clamp(0, 1))  # 8 bits or 0..1
+    return mask
+
+
+def _phrase(item: dict) -> str:
+    metadata = item.get("metadata")
+    sources = [metadata, item] if isinstance(metadata, dict) else [item]
+    return next(
+        (text for source in sources for key in PHRASE_KEYS if (text := _text(source.get(key)))), ""
+    )
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays, also inside of lists, as lists."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

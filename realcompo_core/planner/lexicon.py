@@ -1,0 +1,283 @@
+"""The English that the offline planner knows: where things stand, and which words are no objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import product
+
+Words = tuple[str, ...]
+
+
+class Kind(Enum):
+    """How one thing stands to another. Right, below and behind are these with the two exchanged."""
+
+    LEFT = "left of"
+    ABOVE = "above"
+    ON = "on"
+    FRONT = "in front of"
+    INSIDE = "in"
+    NEXT = "next to"
+    BETWEEN = "between"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A preposition; ``swapped`` says that the second thing takes the kind's first part.
+
+    ``vague`` prepositions ("in", "at", "by") may also begin something that is no object: "at night". ``its`` ones
+    hold their second thing: "to its left".
+    """
+
+    kind: Kind
+    swapped: bool = False
+    vague: bool = False
+    its: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of the picture: -1, 0 or 1 along x and y (None: not said), or the background."""
+
+    x: int | None = None
+    y: int | None = None
+    background: bool = False
+
+
+class Mark(Enum):
+    """Words that only shape a sentence."""
+
+    JOIN = "and"
+    COMMA = ","
+    BREAK = "."
+    VERB = "is"
+    WHICH = "which"
+    WITH = "with"
+    SKIP = "without"
+    OF = "of"
+    IT = "it"
+    EACH_OTHER = "each other"
+
+
+Meaning = Relation | Place | Mark
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+HORIZONTAL = {"left": -1, "right": 1}
+VERTICAL = {"top": -1, "upper": -1, "bottom": 1, "lower": 1}
+
+RELATIONS = {
+    Relation(Kind.ABOVE): "above|over|hovering over",
+    Relation(
+        Kind.ABOVE, swapped=True
+    ): "below|under|underneath|beneath|on the bottom of|on bottom of|at the bottom of|"
+    "at the foot of",
+    Relation(
+        Kind.ON
+    ): "on|upon|onto|atop|on top of|on the top of|at the top of|riding|riding on|mounted on",
+    Relation(Kind.FRONT): "in front of|in the front of",
+    Relation(Kind.FRONT, swapped=True): "behind|at the back of|in back of|hidden by|hidden behind",
+    Relation(Kind.INSIDE): "inside|inside of|within",
+    Relation(Kind.INSIDE, vague=True): "in|into",
+    Relation(
+        Kind.NEXT
+    ): "next to|beside|near|near to|close to|adjacent to|alongside|along with|together with|facing|"
+    "opposite|across from|outside|outside of|right next to|on the side of|on side of|at the side of|to the side of|"
+    "by the side of|leaning against|surrounded by|among|nearby",
+    Relation(Kind.NEXT, vague=True): "at|by|against",
+    Relation(Kind.BETWEEN): "between|in between",
+}
+PLACES = {
+    Place(
+        0, 0
+    ): "in the middle|in the center|in the centre|at the center|at the centre|centered|centred",
+    Place(
+        y=-1
+    ): "at the top|on the top|on top|at top|in the sky|in the air|in the top half|in the upper half|overhead",
+    Place(
+        y=1
+    ): "at the bottom|on the bottom|at bottom|on the ground|on the floor|in the foreground|in the bottom half|"
+    "in the lower half|in front",
+    Place(1, -1): "in the corner|in a corner",
+    Place(background=True): "in the background|in background|in the distance|in the back|far away",
+}
+MARKS = {
+    Mark.JOIN: "and|&|plus|as well as|and also|then",
+    Mark.BREAK: "while|but|whereas|where|to|around|through|across|past|along|down|up|off|towards|toward|"
+    "about|until|when",
+    Mark.VERB: "is|are|was|were|be|being|there is|there are|there's|it is|it's|we see|you see|can be seen",
+    Mark.WHICH: "that|which|who",
+    Mark.WITH: "with|wearing|having|has|have|made of|made out of|full of|filled with|covered in|covered with|"
+    "dressed in|decorated with|that has|that have",
+    Mark.SKIP: "without|for|from|during|like|as|in the style of|style of|inspired by|instead of|except|not|"
+    "made by|drawn by|painted by",
+    Mark.OF: "of",
+    Mark.IT: "it|them|him",
+    Mark.EACH_OTHER: "each other|one another",
+}
+# Prepositions with nothing after them, "a lamp above", and of the whole, "at the top of the picture".
+ALONE = {
+    Relation(Kind.ABOVE): Place(y=-1),
+    Relation(Kind.ABOVE, swapped=True): Place(y=1),
+    Relation(Kind.FRONT, swapped=True): Place(background=True),
+}
+OF_THE_PICTURE = ALONE | {
+    Relation(Kind.LEFT): Place(x=-1),
+    Relation(Kind.LEFT, swapped=True): Place(x=1),
+    Relation(Kind.ON): Place(y=-1),
+}
+SIDE_BY_SIDE = "side by side|in a row|in a line"
+
+# Nouns for the whole picture, what stands between them and its subject, and what else means the whole.
+MEDIA = _set(
+    "photo photograph picture image painting drawing illustration render rendering sketch shot view closeup close-up "
+    "scene portrait snapshot watercolor watercolour photography depiction artwork art cartoon"
+)
+DEPICTING = _set("of depicting showing featuring")
+CANVAS = MEDIA | _set("frame canvas")
+# Surroundings: not objects where anything else can be one; the materials only without an article ("on stone").
+SCENES = _set(
+    "park forest woods field meadow garden street road city town village kitchen bedroom bathroom room office beach "
+    "sky air desert sea ocean lawn ground floor wall night day daylight sunset sunrise dawn dusk morning evening "
+    "afternoon rain fog mist nature countryside background landscape backyard yard jungle savanna savannah sunlight "
+    "moonlight darkness winter summer autumn studio outdoors indoors underwater pavement sidewalk farm zoo hall "
+    "farmland prairie wilderness"
+)
+MATERIALS = _set(
+    "snow water grass sand wood stone concrete space spring light dark gravel marble mud ice dirt"
+)
+STYLE = _set(
+    "masterpiece quality detailed detail details realistic photorealistic hyperrealistic realism 8k 4k 2k hd uhd hdr "
+    "lighting focus bokeh style artstation trending resolution cinematic dramatic octane unreal photography art "
+    "digital vibrant colors colours composition atmosphere award-winning professional dslr lens film grain depth "
+    "highres high-res aesthetic mood anime minimalist abstract foreground render rendered watercolor watercolour oil "
+    "ink pixel 3d solo left right top bottom"
+)
+# What belongs to a thing: "a man with a beard" and "a woman in a red dress" are one object.
+PARTS = _set(
+    "hat cap helmet glasses sunglasses hair eyes eye beard moustache mustache tail wings wing ears ear legs leg arms "
+    "arm hands hand face nose mouth teeth horns horn fur skin feathers stripes spots dots door doors window windows "
+    "roof chimney wheels wheel handle handles dress suit jacket coat shirt t-shirt skirt trousers pants jeans shorts "
+    "scarf tie shoes boots socks gloves uniform costume armor armour kimono sweater hoodie robe crown collar bow "
+    "ribbon necklace earrings belt leaves branches petals sails smile expression color colour pattern texture "
+    "background"
+)
+COLOURS = _set(
+    "red yellow green blue purple violet pink brown black white gray grey golden gold silver turquoise cyan "
+    "magenta beige crimson teal navy maroon olive"
+)
+ADJECTIVES = COLOURS | _set(
+    "big large huge small little tiny tall short long wide young old new fluffy shiny bright dark cute happy sad round "
+    "wooden metal metallic plastic leather fabric rubber striped spotted dotted beautiful pretty soft "
+    "smooth rough hot cold wet dry clean dirty heavy thin thick fat modern vintage colorful colourful pale deep light "
+    "sharp crisp cool fresh juicy warm delicate fuzzy sturdy sleek elegant rusty polished"
+)
+VERBS = _set(
+    "sits stands lies hangs rests floats flies sleeps walks runs jumps plays sit lie hang sleep appears sat stood lay "
+    "hung slept rested floated flew walked ran jumped swam swims grew grows shone shines"
+)
+PLURAL_VERBS = _set("stand rest float fly walk run jump play appear")
+ADVERBS = _set(
+    "slightly directly just right immediately far high partially partly all also both close"
+)
+NOUNS_IN_LY = _set(
+    "family butterfly dragonfly firefly lily jelly belly assembly anomaly monopoly folly bully dolly trolly curly ugly "
+    "lovely friendly silly chilly lonely hilly woolly"
+)
+NOUNS_IN_ING = _set(
+    "building painting ring wing king thing ceiling string spring swing earring wedding dumpling duckling sibling "
+    "evening morning pudding clothing sling railing awning lightning icing frosting stocking drawing carving piercing "
+    "being awning herring starling gosling viking sterling"
+)
+NOUNS_IN_ED = _set(
+    "bed shed sled seed weed reed steed moped bread biped thoroughbred centipede watershed"
+)
+SINGULAR_PAIRS = _set(
+    "scissors glasses sunglasses jeans pants trousers shorts pliers tweezers binoculars headphones"
+)
+INVARIABLE = _set(
+    "sheep deer fish moose salmon trout bison shrimp squid aircraft people cattle geese swine"
+)
+DEFINITE = _set("the this that these those both")
+INDEFINITE = _set("a an some another his her its their my your our each every no any")
+NUMBERS: dict[str, int] = {
+    word: value
+    for value, word in enumerate(
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "  # noqa: SIM905
+        "eighteen nineteen twenty".split(),
+        1,
+    )
+}
+QUANTITIES: dict[Words, int] = {
+    ("a", "couple", "of"): 2,
+    ("the", "couple", "of"): 2,
+    ("couple", "of"): 2,
+    ("a", "couple"): 2,
+    ("both",): 2,
+    ("a", "pair", "of"): 2,
+    ("pair", "of"): 2,
+    ("a", "trio", "of"): 3,
+    ("a", "few"): 3,
+    ("few",): 3,
+    ("several",): 3,
+    ("a", "dozen"): 12,
+    ("a", "dozen", "of"): 12,
+    ("half", "a", "dozen"): 6,
+    ("a", "half", "dozen"): 6,
+    ("a", "single"): 1,
+}
+
+
+def _phrases(table: dict) -> Iterator[tuple[Words, Meaning]]:
+    for meaning, text in table.items():
+        yield from ((tuple(phrase.split()), meaning) for phrase in text.split("|"))
+
+
+def _sides() -> Iterator[tuple[Words, Meaning]]:
+    """left of X, to the left of X, on its left, on the left, on the left-hand side ..."""
+    tails = ((), ("side",), ("hand", "side"), ("half",), ("part",))
+    for side, x in HORIZONTAL.items():
+        relation = Relation(Kind.LEFT, swapped=x > 0)
+        yield (side, "of"), relation
+        yield from (
+            ((*h, side, *t, "of"), relation) for h, t in product((("on",), ("to",), ("at",)), tails)
+        )
+        yield (f"{side}-hand", "side", "of"), relation
+        its = Relation(Kind.LEFT, swapped=x > 0, its=True)
+        yield from (
+            ((h, owner, side), its)
+            for h, owner in product(("on", "to", "at"), ("its", "his", "her", "their"))
+        )
+        for lead, far, tail in product(
+            ("on", "to", "at", "in"), ((), ("far",)), (*tails, (f"{side}-hand", "side"))
+        ):
+            words = (lead, "the", *far, *(tail if tail[:1] == (f"{side}-hand",) else (side, *tail)))
+            yield words, Place(x=x)
+            yield (*words, "of"), relation
+        yield from (((lead, side), Place(x=x)) for lead in ("on", "at"))
+
+
+def _corners() -> Iterator[tuple[Words, Meaning]]:
+    for (row, y), (side, x) in product(VERTICAL.items(), HORIZONTAL.items()):
+        for lead, name, tail in product(
+            (("in", "the"), ("at", "the"), ("on", "the"), ("to", "the"), ("in",)),
+            ((row, side), (f"{row}-{side}",)),
+            ((), ("corner",), ("side",), ("part",)),
+        ):
+            yield (*lead, *name, *tail), Place(x, y)
+
+
+def _table() -> dict[Words, Meaning]:
+    """Every phrase and what it means; the longest that fits is taken."""
+    table = dict(
+        [*_phrases(PLACES), *_phrases(RELATIONS), *_phrases(MARKS), *_sides(), *_corners()]
+    )
+    return table | {tuple(phrase.split()): Mark.EACH_OTHER for phrase in SIDE_BY_SIDE.split("|")}
+
+
+MEANINGS = _table()
+LONGEST = max(map(len, MEANINGS))

@@ -1,0 +1,44 @@
+"""A planner that needs no model: prompt -> layout by rules, the same for the same prompt."""
+
+from __future__ import annotations
+
+from ..errors import InputError
+from ..layout.model import Entity, Layout
+from ..words.plain_text import pieces, plain
+from ..words.tokens import locate
+from .arrangement import arrange
+from .scenes import Scene, read
+
+MAXIMUM_OBJECTS = 30  # as many as GLIGEN takes
+
+
+def plan(prompt: str) -> Layout:
+    """The objects that a prompt names, with boxes that fit what it says of them.
+
+    Understood are counts ("two", "a couple of"), places ("on the left", "in the background") and relations
+    ("left of", "above", "on", "in front of", "in", "next to", "between"); what is related to nothing is spread
+    evenly. Every phrase stands in the prompt word for word. Raises :class:`InputError` for a prompt that names
+    no object, or more than 30.
+    """
+    text = plain(prompt)
+    scene = read(text)
+    _check(scene)
+    entities = [
+        Entity(thing.phrase, box)
+        for thing, boxes in zip(scene.things, arrange(scene), strict=True)
+        for box in boxes
+    ]
+    layout = Layout(tuple(entities))
+    locate(layout, text, pieces)
+    return layout
+
+
+def _check(scene: Scene) -> None:
+    if not scene.things:
+        fix = 'Name what the picture shows: "a cat to the left of a dog".'
+        raise InputError("prompt", "words for at least one object", "none that the rules know", fix)
+    count = sum(thing.count for thing in scene.things)
+    if count > MAXIMUM_OBJECTS:
+        raise InputError(
+            "prompt", f"at most {MAXIMUM_OBJECTS} objects", str(count), "Name fewer objects."
+        )

@@ -1,0 +1,1 @@
+"""The method: two branches, the balance between them, and the step that moves it (RealCompo, arXiv 2402.12908)."""

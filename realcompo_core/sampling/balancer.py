@@ -1,0 +1,140 @@
+"""The dynamic balancer: one logit per pixel decides how two predictions are blended.
+
+Only the difference of the paper's two coefficient maps matters, because their gradients are exact
+negatives of each other: ``balance = coef_text - coef_spatial`` and ``w_text = sigmoid(balance)``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .settings import BalancerSettings, Mode, Start
+
+
+def blend(text: Tensor, spatial: Tensor, weight: Tensor) -> Tensor:
+    """RealCompo eq. 1-3: ``w_text*text + (1 - w_text)*spatial`` per pixel, exact at 0 and 1.
+
+    ``text`` and ``spatial`` are denoised [B, C, H, W], ``weight`` is w_text [B, 1, H, W].
+    """
+    return torch.lerp(spatial, text, weight)
+
+
+def next_latent(latent: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """One Euler step: ``x + (sigma_next - sigma) * eps`` with ``eps = (x - denoised) / sigma``."""
+    return latent + (sigma_next - sigma) * (latent - denoised) / sigma
+
+
+def balance_gradient(gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
+    """RealCompo eq. 7 in closed form: dL/dbalance [B, 1, H, W].
+
+    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the two branches' own next
+    latents (:func:`next_latent`) that x' was blended from:
+    ``sum_c g_c * w_text * w_spatial * (x'_text - x'_spatial)_c``. Their difference is the paper's
+    ``(sigma_next - sigma) * (eps_text - eps_spatial)``.
+    """
+    weight = balance.sigmoid()
+    return weight * (1 - weight) * (gradient * (text - spatial)).sum(dim=1, keepdim=True)
+
+
+def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Average [B, 1, H, W] over attention cells (rows, columns) and interpolate back."""
+    height, width = gradient.shape[-2:]
+    cells = (min(cells[0], height), min(cells[1], width))
+    pooled = F.adaptive_avg_pool2d(gradient, cells)
+    return F.interpolate(pooled, (height, width), mode="bilinear", align_corners=False)
+
+
+def normalise(gradient: Tensor) -> Tensor:
+    """Scale each sample of [B, C, H, W] to rms 1; a zero gradient stays zero."""
+    peak = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    unit = torch.where(
+        peak > 0, gradient / peak, torch.zeros_like(gradient)
+    )  # squares neither vanish nor overflow
+    rms = unit.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return unit / torch.where(rms > 0, rms, torch.ones_like(rms))
+
+
+class Balancer:
+    """The balance of one run: its start, its weights and its update.
+
+    ``balance`` [B, 1, H, W] in logits, positive where the text branch is the stronger.
+    """
+
+    def __init__(
+        self, settings: BalancerSettings, regions: Tensor, batch: int, seed: int, steps: int
+    ) -> None:
+        """``regions`` [objects, H, W] at the latent's size, on its device; ``seed`` feeds the random start.
+
+        ``every``, the settings' at first, may grow while the run goes on.
+        """
+        self.settings, self.steps, self.every = settings, steps, settings.every
+        self.balance = start_balance(settings, regions, batch, seed)
+
+    @property
+    def weight(self) -> Tensor:
+        """w_text [B, 1, H, W], 0..1."""
+        return self.balance.sigmoid()
+
+    def update(
+        self,
+        gradient: Tensor,
+        step: int,
+        cells: tuple[int, int],
+        settled: Tensor | float = 0.0,
+        sampled: Tensor | float = 1.0,
+    ) -> Tensor:
+        """Follow dL/dbalance [B, 1, H, W] down by one step; returns which samples moved [B].
+
+        ``settled`` [B, 1, H, W], 0..1, says where nothing is left to place (:func:`settled`). ``sampled`` [B, 1, 1, 1]
+        is the share of pixels that the gradient is of: it is normalised over these. A sample whose gradient is not
+        finite stays where it is.
+        """
+        finite = gradient.isfinite().all(dim=(1, 2, 3), keepdim=True)
+        gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
+        self.balance = torch.where(
+            finite, self._stepped(gradient, step, cells, settled, sampled), self.balance
+        )
+        return finite.flatten()
+
+    def _stepped(
+        self,
+        gradient: Tensor,
+        step: int,
+        cells: tuple[int, int],
+        settled: Tensor | float,
+        sampled: Tensor | float,
+    ) -> Tensor:
+        rules, settings = self.settings.rules, self.settings
+        if not rules.normalised:
+            # A step on both of the paper's maps moves their difference twice as far.
+            decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
+            return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
+        stepped = self.balance - rules.step * settings.step_scale * sampled**0.5 * normalise(
+            smooth(gradient, cells)
+        )
+        stepped = stepped + settings.release * self.every / self.steps * settled
+        return stepped.clamp(-settings.limit, settings.limit)
+
+
+def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed: int) -> Tensor:
+    """The balance [B, 1, H, W] before the first update; see :class:`Start`."""
+    if settings.mode is Mode.FIXED:
+        logit = torch.tensor(settings.text_weight, dtype=regions.dtype).logit()
+        return logit.to(regions.device).expand(batch, 1, *regions.shape[-2:])
+    if settings.rules.start is Start.PRIOR:
+        inside = regions.amax(dim=0).expand(batch, 1, -1, -1)
+        start = settings.prior * (1 - 2 * inside) + settings.lean
+        return start.clamp(-settings.limit, settings.limit)
+    if settings.rules.start is Start.RANDOM:
+        return _random_balance(regions, batch, seed)
+    return regions.new_zeros(batch, 1, *regions.shape[-2:])
+
+
+def _random_balance(regions: Tensor, batch: int, seed: int) -> Tensor:
+    """The difference of two independent normal maps, drawn on the CPU so that every device agrees, and once for all
+    samples, so that a batch starts as its samples do alone."""
+    generator = torch.Generator().manual_seed(seed)
+    text, spatial = torch.randn(2, 1, 1, *regions.shape[-2:], generator=generator)
+    return (text - spatial).to(regions).expand(batch, -1, -1, -1)

@@ -1,0 +1,42 @@
+"""The warm-up's move of the latent, against the gradient of attention's loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .balancer import normalise
+
+MOST_OF_NOISE = 0.25  # the rms of a nudge, at most, beside the noise: a zero-SNR step leaves 2% of what was there
+
+
+@dataclass(frozen=True)
+class Nudge:
+    """A move of the latent, BALANCED's in warm-up, that waits for the sampler's next step.
+
+    ``direction`` [B, C, H, W] was read at the noise level ``sigma`` [B], once in ``every`` steps.
+    """
+
+    direction: Tensor
+    sigma: Tensor
+    every: int = 1
+
+    def at(self, sigma: Tensor, guidance: float) -> Tensor:
+        """The move [B, C, H, W] of a latent at ``sigma`` [B] or [1]: ``guidance`` times as far as the sampler has gone
+        meanwhile, but for every unit of guidance no farther than a quarter of the noise that is left."""
+        reach = torch.minimum(self.every * (self.sigma - sigma), MOST_OF_NOISE * sigma).clamp(min=0)
+        return guidance * reach.view(-1, 1, 1, 1) * self.direction
+
+
+def against(gradient: Tensor, outside: Tensor, mask: Tensor | float = 1.0) -> Tensor:
+    """A :class:`Nudge`'s direction: against dL/dx [B, C, H, W], its rms where ``mask`` is 1 the share of attention
+    ``outside`` its regions [B], 0..1, so that it fades as attention comes into place.
+
+    Zero where the mask is 0, and in a sample whose gradient or attention is not finite.
+    """
+    mask = torch.ones_like(gradient) * mask
+    size = outside.view(-1, 1, 1, 1) * mask.mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    finite = (gradient.isfinite().all(dim=(1, 2, 3)) & outside.isfinite()).view(-1, 1, 1, 1)
+    return torch.where(finite, -size * normalise(gradient * mask), torch.zeros_like(gradient))

@@ -1,0 +1,125 @@
+"""What happened in a run, step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..layout.model import Layout
+from ..words.grounding import Objects
+from .schedule import Schedule
+from .settings import BalancerSettings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The attention of one branch at one step, on the CPU.
+
+    ``attention`` [B, objects, h, w] in attention cells, ``objects`` with regions in latent cells, ``losses``
+    [B, objects] (share of attention outside the region).
+    """
+
+    attention: Tensor
+    objects: Objects
+    losses: Tensor
+
+    @property
+    def loss(self) -> float:
+        """Summed over objects, mean over samples."""
+        return float(self.losses.sum(dim=1).mean())
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up and in modes of
+    one branch. ``readings`` are of the latent that the step was looked ahead to lead to, or, online and in BALANCED's
+    warm-up, of its own."""
+
+    index: int
+    sigma: float
+    weight: Tensor | None
+    readings: dict[str, tuple[Reading, ...]] = field(
+        default_factory=dict
+    )  # by branch, one per conditioning
+
+
+@dataclass
+class Trace:
+    """A run: filled in while it samples, so it is complete once the sampler's output is.
+
+    ``rows`` counts model evaluations of one sample: ``text`` and ``spatial`` predictions, and the early-exit passes:
+    those that read attention (``text attention``, ``spatial attention``), of which online balancing rarely needs any,
+    and those of guided models (``... guidance``, ``... separation``).
+    """
+
+    layout: Layout | None = None
+    settings: BalancerSettings | None = None
+    total_steps: int = 0
+    warmup_steps: int = 0
+    steps: list[Step] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+
+    def restart(self) -> None:
+        """Forget an earlier run of the same node."""
+        self.steps.clear()
+        self.rows.clear()
+
+    def begin(self, settings: BalancerSettings, layout: Layout | None, schedule: Schedule) -> None:
+        """Note what a run is about to do."""
+        self.settings, self.layout = settings, layout
+        self.total_steps, self.warmup_steps = schedule.steps, schedule.warmup
+
+    def __deepcopy__(self, memo: dict) -> Trace:
+        """The recorder is shared: hosts deep-copy model options, and the run must still be recorded here."""
+        return self
+
+    def blended(self) -> list[tuple[int, Tensor]]:
+        """The steps that blended two branches, with w_text [B, 1, H, W] in latent cells."""
+        return [(step.index, step.weight) for step in self.steps if step.weight is not None]
+
+    def losses(self) -> list[dict[str, float]]:
+        """For each step that read attention, the loss summed over objects, mean over samples, by branch."""
+        return [
+            {"step": step.index}
+            | {name: sum(r.loss for r in found) for name, found in step.readings.items()}
+            for step in self.steps
+            if step.readings
+        ]
+
+    def compliance(self) -> list[dict[str, Any]]:
+        """Of each object and branch, the share of its attention inside its region when last read, mean over samples."""
+        last = {name: found for step in self.steps for name, found in step.readings.items()}
+        return [
+            {"branch": name, "object": phrase, "inside": 1 - float(reading.losses[:, index].mean())}
+            for name, found in last.items()
+            for reading in found
+            for index, phrase in enumerate(reading.objects.phrases)
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """The run in plain numbers, for JSON: settings, steps, evaluations, losses and compliance."""
+        settings = {} if self.settings is None else asdict(self.settings)
+        return {
+            "settings": {name: getattr(value, "value", value) for name, value in settings.items()},
+            "steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "rows": dict(self.rows),
+            "losses": self.losses(),
+            "compliance": self.compliance(),
+        }
+
+
+def share_outside(readings: Sequence[Reading], weights: Sequence[float]) -> Tensor:
+    """The share of attention outside its region [B], the mean over objects, weighted as their losses are."""
+    scales = [
+        r.objects.weights(weights) if weights else torch.ones(len(r.objects.phrases))
+        for r in readings
+    ]
+    losses = torch.cat([reading.losses for reading in readings], dim=1)
+    scale = torch.cat(scales).to(losses)
+    return (losses * scale).sum(dim=1) / scale.sum()

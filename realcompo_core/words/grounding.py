@@ -1,0 +1,91 @@
+"""A layout tied to the tokens of one prompt: what travels inside the conditioning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..layout.model import Box, Entity, Layout
+from .tokens import Tokenizer, locate
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a loss needs of a grounding at one size: regions and token positions.
+
+    ``members`` are the layout's entities, by number, that each object stands for, ``parts`` their regions
+    [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in cells.
+    """
+
+    phrases: tuple[str, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    parts: tuple[Tensor, ...]
+    members: tuple[tuple[int, ...], ...]
+    corner: tuple[int, int] = (0, 0)
+
+    @property
+    def regions(self) -> Tensor:
+        """Each object's region [objects, H, W], the union of its parts."""
+        return torch.stack([part.amax(dim=0) for part in self.parts])
+
+    def weights(self, entities: Sequence[float]) -> Tensor:
+        """Each object's weight [objects], of the weights of all entities; of several that it stands for the largest."""
+        return torch.tensor([max(entities[i] for i in members) for members in self.members])
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """A layout and, for each of its entities, the token positions of its phrase in one prompt."""
+
+    layout: Layout
+    tokens: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
+        """Find every phrase in the prompt; raises :class:`~.errors.InputError` where one is missing."""
+        return cls(layout, locate(layout, prompt, tokenizer))
+
+    @classmethod
+    def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
+        """Objects that may stand anywhere, for losses that hold them against each other.
+
+        Raises :class:`~.errors.InputError` for fewer than two, and where one is missing or shares a word of the prompt.
+        """
+        if len(phrases) < 2:
+            fix = "Write one object a line, each in words of the prompt."
+            raise InputError("objects", "two objects or more", str(len(phrases)), fix)
+        found = cls.of(
+            Layout(tuple(Entity(phrase, Box(0, 0, 1, 1)) for phrase in phrases)), prompt, tokenizer
+        )
+        if len({position for tokens in found.tokens for position in tokens}) < sum(
+            map(len, found.tokens)
+        ):
+            fix = "Name each object by words of the prompt that no other has."
+            raise InputError(
+                "objects", "words of its own for each object", f"{list(phrases)} in {prompt!r}", fix
+            )
+        return found
+
+    def objects(self, height: int, width: int) -> Objects:
+        """Regions on a grid of cells. Entities with the same tokens ("two corgis") share one region,
+        the union of theirs: attention cannot tell them apart."""
+        regions = self.layout.rasterise(height, width)
+        distinct = list(dict.fromkeys(self.tokens))
+        members = tuple(
+            tuple(i for i, tokens in enumerate(self.tokens) if tokens == t) for t in distinct
+        )
+        phrases = tuple(self.layout.entities[m[0]].phrase for m in members)
+        parts = tuple(regions[list(m)] for m in members)
+        return Objects(phrases, tuple(distinct), parts, members)
+
+
+OPTION = "realcompo"  # key of the Grounding in a conditioning's options
+
+
+def grounded(conds: list[dict]) -> list[dict]:
+    """The conditionings, as processed for a run, that carry a layout."""
+    return [cond for cond in conds if isinstance(cond.get(OPTION), Grounding)]

@@ -1,0 +1,125 @@
+"""Graphs that the host tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .graph import Graph, Links
+from .random_models import CHECKPOINT, CONTROLNET, GLIGEN, LORA, SD15, SD21, SDXL, UNET_FILE, Family
+
+__all__ = ["CHECKPOINT", "CONTROLNET", "GLIGEN", "LORA", "UNET_FILE", "VARIANTS", "Scene"]
+
+PROMPT = "a red cube and a blue ball"
+LAYOUT = "a red cube: 0.05 0.30 0.45 0.90\na blue ball: 0.55 0.30 0.95 0.90"
+SAMPLING = {
+    "seed": 7,
+    "steps": 3,
+    "cfg": 7.5,
+    "sampler_name": "euler",
+    "scheduler": "normal",
+    "denoise": 1.0,
+}
+BALANCER = {
+    "mode": "dynamic",
+    "recipe": "balanced",
+    "text_weight": 0.5,
+    "warmup": 0.0,
+    "every": 1,
+    "step_scale": 1.0,
+    "limit": 4.0,
+    "prior": 1.5,
+    "downsample": 0,
+    "layers": "all",
+    "checkpointing": False,
+    "lean": 0.0,
+    "release": 0.0,
+}
+# Checkpoints, what their network predicts (none: as the host detects it) and whether that ends at zero SNR.
+VARIANTS: dict[str, tuple[Family, str | None, bool]] = {
+    "sd1": (SD15, None, False),
+    "sd2 v": (SD21, "v_prediction", False),
+    "sdxl": (SDXL, None, False),
+    "zero snr": (SD15, "v_prediction", True),
+    "lcm": (SD15, "lcm", False),
+}
+
+
+class Scene(Graph):
+    """A graph with the usual loaders, conditionings and an empty latent; ``links`` to each by name."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 128,
+        height: int = 128,
+        batch: int = 1,
+        gligen: bool = True,
+        layout: str = LAYOUT,
+        prompt: str = PROMPT,
+        family: Family = SD15,
+    ) -> None:
+        super().__init__()
+        loaded = self.add("CheckpointLoaderSimple", ckpt_name=family.checkpoint)
+        boxes = self.add("GLIGENLoader", gligen_name=GLIGEN)[0] if gligen else None
+        self.model, self.clip, self.vae = loaded[0], loaded[1], loaded[2]
+        self.spatial_model: list | None = None  # RealCompo's own default: the text branch's
+        self.layout = self.add("RealCompoLayout", layout=layout)[0]
+        conditioning = self.add(
+            "RealCompoLayoutConditioning",
+            clip=self.clip,
+            text=prompt,
+            layout=self.layout,
+            gligen=boxes,
+        )
+        self.text, self.spatial, self.tokens = conditioning[0], conditioning[1], conditioning[2]
+        self.negative = self.add("CLIPTextEncode", clip=self.clip, text="blurry")[0]
+        self.latent = self.add("EmptyLatentImage", width=width, height=height, batch_size=batch)[0]
+
+    @classmethod
+    def of(cls, variant: str, **options: Any) -> Scene:
+        """A small scene of a kind of model. Its branches differ in their prompt: GLIGEN is for SD1.x alone."""
+        family, sampling, zsnr = VARIANTS[variant]
+        scene = cls(**{"width": 64, "height": 64} | options, gligen=False, family=family)
+        if sampling:
+            scene.model = scene.predicting(sampling, zsnr)
+        scene.spatial = scene.add(
+            "RealCompoLayoutConditioning",
+            clip=scene.clip,
+            text=f"drawing of {PROMPT}",
+            layout=scene.layout,
+        )[1]
+        return scene
+
+    def predicting(self, sampling: str, zsnr: bool = False) -> list:
+        """The model with another kind of prediction."""
+        return self.add("ModelSamplingDiscrete", model=self.model, sampling=sampling, zsnr=zsnr)[0]
+
+    def stock(
+        self, positive: list | None = None, model: list | None = None, **sampling: Any
+    ) -> Links:
+        """The stock KSampler, by default on the text conditioning."""
+        inputs = SAMPLING | {"latent_image": self.latent, "negative": self.negative} | sampling
+        return self.add(
+            "KSampler", model=model or self.model, positive=positive or self.text, **inputs
+        )
+
+    def balancer(self, **settings: Any) -> list:
+        return self.add("RealCompoBalancer", **BALANCER | settings)[0]
+
+    def realcompo(self, settings: dict | None = None, **inputs: Any) -> Links:
+        """RealCompoKSampler on both conditionings of one model, with a balancer of these settings."""
+        defaults = SAMPLING | {
+            "latent_image": self.latent,
+            "model": self.model,
+            "positive": self.text,
+            "negative": self.negative,
+            "spatial_positive": self.spatial,
+            "spatial_model": self.spatial_model,
+        }
+        return self.add(
+            "RealCompoKSampler", balancer=self.balancer(**settings or {}), **defaults | inputs
+        )
+
+    def apply(self, value: list, function: str) -> list:
+        """What a test's registered function makes of a value."""
+        return self.add("TestApply", value=value, function=function)[0]

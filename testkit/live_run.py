@@ -1,0 +1,67 @@
+"""Looking inside a run: a sampler that hands a test the live run at a fixed latent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .branch_graphs import Scene
+from .host import Host
+
+
+def inspect(
+    host: Host, scene: Scene, look: Callable[[Any, Tensor, Tensor, dict], Any], **settings: Any
+) -> Any:
+    """What ``look(run, latent, sigma, options)`` returns inside a real run, called in place of the sampler's steps.
+
+    ``run`` has predicted once at the latent, so both branches are ready and the balance has started.
+    """
+    import comfy.samplers
+
+    found = []
+
+    def function(model: Any, noise: Tensor, sigmas: Tensor, extra_args: dict, **_: Any) -> Tensor:
+        guider, options = model.inner_model, extra_args["model_options"]
+        sigma = sigmas[:1].expand(noise.shape[0])
+        guider(noise, sigma, model_options=options, seed=0)
+        found.append(look(guider.run, noise, sigma, options))
+        return noise
+
+    host.functions["probe"] = lambda _: comfy.samplers.KSAMPLER(function)
+    host.forget()
+    guider = scene.add(
+        "RealCompoGuider",
+        model=scene.model,
+        positive=scene.text,
+        negative=scene.negative,
+        spatial_positive=scene.spatial,
+        cfg=7.5,
+        spatial_model=scene.spatial_model,
+        balancer=scene.balancer(**settings),
+    )
+    sigmas = scene.add(
+        "BasicScheduler", model=scene.model, scheduler="normal", steps=4, denoise=1.0
+    )[0]
+    noise = scene.add("RandomNoise", noise_seed=7)[0]
+    done = scene.add(
+        "SamplerCustomAdvanced",
+        noise=noise,
+        guider=guider[0],
+        sampler=scene.apply(scene.latent, "probe"),
+        sigmas=sigmas,
+        latent_image=scene.latent,
+    )
+    host.run(scene, latent=done[0])
+    return found[0]
+
+
+def relative(one: Tensor | float, other: Tensor | float) -> float:
+    """Largest difference relative to the larger magnitude."""
+    one, other = torch.as_tensor(one), torch.as_tensor(other)
+    return float(
+        (one - other).abs().max()
+        / torch.maximum(one.abs().max(), other.abs().max()).clamp(min=1e-30)
+    )
