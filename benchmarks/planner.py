@@ -200,7 +200,7 @@ def plural(noun: str) -> str:
 def boxes_of(layout: Layout, noun: str) -> list[Box]:
     """Boxes of the objects whose phrase ends in a noun, singular or plural."""
     endings = (f" {noun}", f" {plural(noun)}")
-    return [entity.box for entity in layout.entities if f" {entity.phrase}".endswith(endings)]
+    return [placed.box for placed in layout.objects if f" {placed.phrase}".endswith(endings)]
 
 
 def relation_check(
@@ -208,7 +208,7 @@ def relation_check(
 ) -> Callable[[Layout], bool]:
     def check(layout: Layout) -> bool:
         one, other = boxes_of(layout, first), boxes_of(layout, second)
-        return len(layout.entities) == 2 and len(one) == len(other) == 1 and holds(one[0], other[0])
+        return len(layout.objects) == 2 and len(one) == len(other) == 1 and holds(one[0], other[0])
 
     return check
 
@@ -217,7 +217,7 @@ def count_check(wanted: dict[str, int]) -> Callable[[Layout], bool]:
     """As many objects of each noun as asked, no others, and none on another."""
 
     def check(layout: Layout) -> bool:
-        boxes = [entity.box for entity in layout.entities]
+        boxes = [placed.box for placed in layout.objects]
         apart = all(overlap(a, b) < 0.01 for i, a in enumerate(boxes) for b in boxes[:i])
         right = all(len(boxes_of(layout, noun)) == count for noun, count in wanted.items())
         return right and apart and len(boxes) == sum(wanted.values())
@@ -252,9 +252,7 @@ def answer(question: Question) -> str | None:
     except InputError as error:
         return str(error)
     return (
-        None
-        if question.holds(layout)
-        else "; ".join(f"{e.phrase} {e.box}" for e in layout.entities)
+        None if question.holds(layout) else "; ".join(f"{e.phrase} {e.box}" for e in layout.objects)
     )
 
 

@@ -82,10 +82,10 @@ class RealCompoLayoutConditioning(Node):
 def matched(grounding: Grounding, words: Sequence[Word]) -> str:
     """A line per object with the words that its phrase matched, and whether other objects have the same."""
     lines = []
-    for entity, tokens in zip(grounding.layout.entities, grounding.tokens, strict=True):
+    for placed, tokens in zip(grounding.layout.objects, grounding.tokens, strict=True):
         own = describe([word for word in words if set(word.positions) & set(tokens)])
         shared = " (shared)" if grounding.tokens.count(tokens) > 1 else ""
-        lines.append(f"{entity.phrase}: {own}{shared}")
+        lines.append(f"{placed.phrase}: {own}{shared}")
     return "\n".join(lines)
 
 

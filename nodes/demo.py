@@ -103,9 +103,9 @@ class RealCompoDemoPaintedBoxes(Node):
     @classmethod
     def run(cls, layout: LayoutValue, size: int) -> io.NodeOutput:
         image = torch.zeros(size, size, 3)
-        for entity in layout.entities:
-            region = entity.region(size, size) > 0.5
-            image[region] = PAINT[COLOURS.index(_colour(entity.phrase))]
+        for placed in layout.objects:
+            region = placed.region(size, size) > 0.5
+            image[region] = PAINT[COLOURS.index(_colour(placed.phrase))]
         return io.NodeOutput(image[None])
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..realcompo_core.layout.boxes import Order, Unit, entities, to_bounding_boxes
+from ..realcompo_core.layout.boxes import Order, Unit, objects, to_bounding_boxes
 from ..realcompo_core.layout.model import Layout as LayoutValue
 from ..realcompo_core.layout.regions import Canvas
-from ..realcompo_core.layout.text import parse_entities
+from ..realcompo_core.layout.text import parse_objects
 from .preview import background, picture
 from .types import BOX_TYPES, CATEGORY, BoundingBoxes, Layout, Node
 
@@ -111,9 +111,9 @@ class RealCompoLayout(Node):
         added = (
             ()
             if boxes is None
-            else entities(boxes, canvas, Order(box_order), Unit(box_unit), phrases)
+            else objects(boxes, canvas, Order(box_order), Unit(box_unit), phrases)
         )
-        value = LayoutValue((*parse_entities(layout), *added))
+        value = LayoutValue((*parse_objects(layout), *added))
         return io.NodeOutput(
             value,
             to_bounding_boxes(value, canvas),

@@ -175,8 +175,8 @@ async def interruptible(work: Coroutine[Any, Any, T], seconds: float) -> T:
 
 def described(layout: LayoutValue) -> str:
     """What a layout holds: "3 objects: two corgis (2), a tabby cat"."""
-    counts = Counter(entity.phrase for entity in layout.entities)
-    number = f"{len(layout.entities)} object{'s' if len(layout.entities) > 1 else ''}"
+    counts = Counter(placed.phrase for placed in layout.objects)
+    number = f"{len(layout.objects)} object{'s' if len(layout.objects) > 1 else ''}"
     return f"{number}: " + ", ".join(
         f"{phrase} ({n})" if n > 1 else phrase for phrase, n in counts.items()
     )

@@ -7,7 +7,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
-from realcompo_core.layout.text import parse_entities
+from realcompo_core.layout.text import parse_objects
 
 from .server import Client
 
@@ -174,7 +174,7 @@ class Frontend:
 
     async def layout(self, node: int) -> list[tuple[str, tuple[float, ...]]]:
         """What the Python side makes of that text: phrases and boxes."""
-        found = parse_entities(await self.text(node))
+        found = parse_objects(await self.text(node))
         return [
             (item.phrase, (item.box.x0, item.box.y0, item.box.x1, item.box.y1)) for item in found
         ]

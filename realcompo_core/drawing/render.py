@@ -89,13 +89,13 @@ def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
     height, width = canvas.shape[:2]
     thickness = max(1, min(height, width) // 200)
     labels = []
-    for index, entity in enumerate(layout.entities):
-        ink, region = PALETTE[index % len(PALETTE)], entity.region(height, width)
+    for index, placed in enumerate(layout.objects):
+        ink, region = PALETTE[index % len(PALETTE)], placed.region(height, width)
         canvas = paint(canvas, region, ink, 0.25)
         canvas = paint(canvas, outline(region, height, width, thickness), ink)
-        labels.append(_label(caption(entity.phrase, width), ink))
+        labels.append(_label(caption(placed.phrase, width), ink))
     return _labelled(
-        canvas, [_rect(entity.box, height, width) for entity in layout.entities], labels
+        canvas, [_rect(placed.box, height, width) for placed in layout.objects], labels
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, within
-from .model import Entity, Layout
+from .model import Layout, LayoutObject
 from .regions import Canvas, Region, check_count, is_number, name
 
 PHRASE_KEYS = ("desc", "label", "text")
@@ -34,12 +34,12 @@ class Unit(str, Enum):
     SHARES = "0 to 1"
 
 
-def entities(
+def objects(
     value: Any, canvas: Canvas, order: Order, unit: Unit, phrases: str
-) -> tuple[Entity, ...]:
+) -> tuple[LayoutObject, ...]:
     """Objects of a layout, or of boxes of one picture, where ``phrases`` names those without a phrase."""
     return (
-        value.entities
+        value.objects
         if isinstance(value, Layout)
         else name(read(value, canvas, order, unit), phrases)
     )
@@ -77,19 +77,19 @@ def segments(size: Sequence[int], found: Sequence[Any]) -> list[Region]:
 
 def to_bounding_boxes(layout: Layout, canvas: Canvas) -> list[list[dict[str, Any]]]:
     """A layout as core BOUNDING_BOXes of one picture: whole pixels, at least one wide and high."""
-    return [[_bounding_box(entity, canvas) for entity in layout.entities]]
+    return [[_bounding_box(placed, canvas) for placed in layout.objects]]
 
 
-def _bounding_box(entity: Entity, canvas: Canvas) -> dict[str, Any]:
-    x, width = _span(entity.box.x0, entity.box.x1, int(canvas.width))
-    y, height = _span(entity.box.y0, entity.box.y1, int(canvas.height))
-    metadata = {"type": "obj", "text": "", "desc": entity.phrase, "palette": []}
+def _bounding_box(placed: LayoutObject, canvas: Canvas) -> dict[str, Any]:
+    x, width = _span(placed.box.x0, placed.box.x1, int(canvas.width))
+    y, height = _span(placed.box.y0, placed.box.y1, int(canvas.height))
+    metadata = {"type": "obj", "text": "", "desc": placed.phrase, "palette": []}
     return {
         "x": x,
         "y": y,
         "width": width,
         "height": height,
-        "label": entity.phrase,
+        "label": placed.phrase,
         "metadata": metadata,
     }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 
 MINIMUM_SIDE = 1e-4  # of the canvas: 0.05 pixels at 512
-MAXIMUM_ENTITIES = 256
+MAXIMUM_OBJECTS = 256
 MAXIMUM_CELLS = 2**30  # of all regions together: 4 GiB
 
 
@@ -44,7 +44,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Entity:
+class LayoutObject:
     """One object of the layout: its phrase in the prompt and the region where it belongs.
 
     ``mask`` [H, W], values 0..1 over the whole canvas, replaces the box as the region where it is
@@ -82,15 +82,15 @@ class Entity:
 class Layout:
     """The objects of one picture, in drawing order."""
 
-    entities: tuple[Entity, ...]
+    objects: tuple[LayoutObject, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.entities) <= MAXIMUM_ENTITIES:
-            expected = f"1 to {MAXIMUM_ENTITIES} objects"
+        if not 1 <= len(self.objects) <= MAXIMUM_OBJECTS:
+            expected = f"1 to {MAXIMUM_OBJECTS} objects"
             raise InputError(
                 "layout",
                 expected,
-                str(len(self.entities)),
+                str(len(self.objects)),
                 "Add an object with a phrase and a box.",
             )
 
@@ -99,13 +99,13 @@ class Layout:
 
         Raises :class:`InputError` where that is more than :data:`MAXIMUM_CELLS`.
         """
-        cells = len(self.entities) * height * width
+        cells = len(self.objects) * height * width
         if cells > MAXIMUM_CELLS:
             expected = f"at most {MAXIMUM_CELLS} pixels of masks"
             raise InputError(
                 "layout", expected, str(cells), "Make the picture smaller or use fewer objects."
             )
-        return torch.stack([entity.region(height, width) for entity in self.entities])
+        return torch.stack([placed.region(height, width) for placed in self.objects])
 
 
 def interval_overlap(edges: Sequence[float], cells: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, within
-from .model import MAXIMUM_ENTITIES, Box, Entity
+from .model import MAXIMUM_OBJECTS, Box, LayoutObject
 
 LARGEST = 1e15  # of a number that another tool may give
 SLACK = 1.0  # pixels that a box may overhang the picture: detectors don't round
@@ -59,11 +59,11 @@ class Region:
     mask: Tensor | None = None
 
 
-def name(regions: Sequence[Region], phrases: str) -> tuple[Entity, ...]:
-    """Entities from regions; those that lack a phrase take the lines of ``phrases``: see :func:`assign`."""
+def name(regions: Sequence[Region], phrases: str) -> tuple[LayoutObject, ...]:
+    """Objects from regions; those that lack a phrase take the lines of ``phrases``: see :func:`assign`."""
     lines = iter(assign(phrases, sum(not region.phrase for region in regions)))
     return tuple(
-        Entity(region.phrase or next(lines), region.box, region.mask) for region in regions
+        LayoutObject(region.phrase or next(lines), region.box, region.mask) for region in regions
     )
 
 
@@ -104,10 +104,8 @@ def from_masks(masks: Tensor) -> list[Region]:
 
 def check_count(field: str, count: int) -> None:
     """Raise :class:`InputError` for more regions than a layout holds, before their masks are made."""
-    if count > MAXIMUM_ENTITIES:
-        raise InputError(
-            field, f"at most {MAXIMUM_ENTITIES} regions", str(count), "Leave some out."
-        )
+    if count > MAXIMUM_OBJECTS:
+        raise InputError(field, f"at most {MAXIMUM_OBJECTS} regions", str(count), "Leave some out.")
 
 
 def extent(mask: Tensor) -> Box:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ..errors import InputError, within
-from .model import Box, Entity, Layout
+from .model import Box, Layout, LayoutObject
 
 VERSION = 1
 
@@ -15,11 +15,11 @@ MAXIMUM_JSON = 1_000_000  # characters
 
 
 def parse_json(text: str) -> Layout:
-    """A layout of at least one object from JSON: see :func:`json_entities`."""
-    return Layout(json_entities(text))
+    """A layout of at least one object from JSON: see :func:`json_objects`."""
+    return Layout(json_objects(text))
 
 
-def json_entities(text: str) -> tuple[Entity, ...]:
+def json_objects(text: str) -> tuple[LayoutObject, ...]:
     """Objects from JSON: ``{"version": 1, "objects": [{"phrase": "a cat", "box": [x0, y0, x1, y1]}]}``.
 
     Boxes are normalised [left, top, right, bottom]; an object may add ``"tokens": [5, 6]``, the
@@ -34,39 +34,39 @@ def json_entities(text: str) -> tuple[Entity, ...]:
     except (ValueError, RecursionError) as error:
         fix = 'Write {"version": 1, "objects": [{"phrase": "a cat", "box": [0.1, 0.2, 0.5, 0.9]}]}.'
         raise InputError("layout", "JSON", str(error), fix) from error
-    return _entities(data)
+    return _objects(data)
 
 
 def to_json(layout: Layout) -> str:
     """The JSON that :func:`parse_json` reads back; masks have no JSON form and are left out."""
-    objects = [_entity_data(entity) for entity in layout.entities]
+    objects = [_object_data(placed) for placed in layout.objects]
     return json.dumps({"version": VERSION, "objects": objects})
 
 
 def parse_lines(text: str) -> Layout:
-    """A layout of at least one object from lines: see :func:`line_entities`."""
-    return Layout(line_entities(text))
+    """A layout of at least one object from lines: see :func:`line_objects`."""
+    return Layout(line_objects(text))
 
 
-def line_entities(text: str) -> tuple[Entity, ...]:
+def line_objects(text: str) -> tuple[LayoutObject, ...]:
     """Objects, one a line: ``a red cube: 0.1 0.2 0.5 0.9`` (left top right bottom, 0..1)."""
     lines = [
         (number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()
     ]
-    return tuple(_line_entity(number, line) for number, line in lines)
+    return tuple(_line_object(number, line) for number, line in lines)
 
 
 def parse(text: str) -> Layout:
-    """A layout of at least one object: see :func:`parse_entities`."""
-    return Layout(parse_entities(text))
+    """A layout of at least one object: see :func:`parse_objects`."""
+    return Layout(parse_objects(text))
 
 
-def parse_entities(text: str) -> tuple[Entity, ...]:
+def parse_objects(text: str) -> tuple[LayoutObject, ...]:
     """Objects, perhaps none, from JSON (it begins with ``{`` or ``[``) or from one object a line."""
-    return json_entities(text) if text.lstrip()[:1] in ("{", "[") else line_entities(text)
+    return json_objects(text) if text.lstrip()[:1] in ("{", "[") else line_objects(text)
 
 
-def _line_entity(number: int, line: str) -> Entity:
+def _line_object(number: int, line: str) -> LayoutObject:
     where, expected = f"line {number}", "`phrase: left top right bottom`"
     phrase, colon, numbers = line.rpartition(":")
     try:
@@ -78,10 +78,10 @@ def _line_entity(number: int, line: str) -> Entity:
     if not colon or len(corners) != 4:
         raise InputError(where, expected, repr(line[:80]), "Example: a red cube: 0.1 0.2 0.5 0.9")
     with within(where):
-        return Entity(phrase.strip(), Box(*corners))
+        return LayoutObject(phrase.strip(), Box(*corners))
 
 
-def _entities(data: Any) -> tuple[Entity, ...]:
+def _objects(data: Any) -> tuple[LayoutObject, ...]:
     if not isinstance(data, dict) or not isinstance(data.get("objects"), list):
         raise InputError(
             "layout", 'an object with a list "objects"', _short(data), 'Add "objects": [...].'
@@ -91,17 +91,19 @@ def _entities(data: Any) -> tuple[Entity, ...]:
         raise InputError(
             "layout", f"version {VERSION}", _short(version), "Update ComfyUI-RealCompo."
         )
-    return tuple(_entity(number, item) for number, item in enumerate(data["objects"], 1))
+    return tuple(_object(number, item) for number, item in enumerate(data["objects"], 1))
 
 
-def _entity(number: int, item: Any) -> Entity:
+def _object(number: int, item: Any) -> LayoutObject:
     where = f"object {number}"
     if not isinstance(item, dict) or not isinstance(item.get("phrase"), str):
         raise InputError(
             where, 'an object with a text "phrase"', _short(item), 'Add "phrase": "a cat".'
         )
     with within(where):
-        return Entity(item["phrase"], _box(item.get("box")), tokens=_tokens(item.get("tokens")))
+        return LayoutObject(
+            item["phrase"], _box(item.get("box")), tokens=_tokens(item.get("tokens"))
+        )
 
 
 def _box(value: Any) -> Box:
@@ -133,10 +135,10 @@ def _tokens(value: Any) -> tuple[int, ...] | None:
     return tuple(value)
 
 
-def _entity_data(entity: Entity) -> dict[str, Any]:
-    box = [entity.box.x0, entity.box.y0, entity.box.x1, entity.box.y1]
-    tokens = {"tokens": list(entity.tokens)} if entity.tokens else {}
-    return {"phrase": entity.phrase, "box": box} | tokens
+def _object_data(placed: LayoutObject) -> dict[str, Any]:
+    box = [placed.box.x0, placed.box.y0, placed.box.x1, placed.box.y1]
+    tokens = {"tokens": list(placed.tokens)} if placed.tokens else {}
+    return {"phrase": placed.phrase, "box": box} | tokens
 
 
 def _is_number(value: Any) -> bool:

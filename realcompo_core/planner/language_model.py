@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import InputError, within
-from ..layout.model import Box, Entity, Layout
+from ..layout.model import Box, Layout, LayoutObject
 from ..words.plain_text import pieces, plain, spans
 from ..words.tokens import DETERMINERS, Word, find, locate, words_of
 
@@ -129,7 +129,7 @@ def read_reply(reply: str, prompt: str, convention: Convention) -> Layout:
         )
     text = plain(prompt)
     layout = Layout(
-        tuple(_entity(number, *entry, text, convention) for number, entry in enumerate(found, 1))
+        tuple(_object(number, *entry, text, convention) for number, entry in enumerate(found, 1))
     )
     locate(layout, text, pieces)
     return layout
@@ -227,13 +227,15 @@ def _check_between(text: str, found: Sequence[re.Match]) -> None:
         )
 
 
-def _entity(number: int, phrase: Any, numbers: Any, text: str, convention: Convention) -> Entity:
+def _object(
+    number: int, phrase: Any, numbers: Any, text: str, convention: Convention
+) -> LayoutObject:
     with within(f"object {number}"):
         if not isinstance(phrase, str):
             raise InputError(
                 "phrase", "a text", _short(phrase), 'Add "phrase": "words of the description".'
             )
-        return Entity(_in_prompt(phrase, text), _box(numbers, convention))
+        return LayoutObject(_in_prompt(phrase, text), _box(numbers, convention))
 
 
 def _box(numbers: Any, convention: Convention) -> Box:

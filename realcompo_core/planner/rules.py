@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..layout.model import Entity, Layout
+from ..layout.model import Layout, LayoutObject
 from ..words.plain_text import pieces, plain
 from ..words.tokens import locate
 from .arrangement import arrange
@@ -23,12 +23,12 @@ def plan(prompt: str) -> Layout:
     text = plain(prompt)
     scene = read(text)
     _check(scene)
-    entities = [
-        Entity(thing.phrase, box)
+    objects = [
+        LayoutObject(thing.phrase, box)
         for thing, boxes in zip(scene.things, arrange(scene), strict=True)
         for box in boxes
     ]
-    layout = Layout(tuple(entities))
+    layout = Layout(tuple(objects))
     locate(layout, text, pieces)
     return layout
 

@@ -129,12 +129,12 @@ class BalancerSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def check_objects(self, entities: int) -> None:
-        """Raise :class:`InputError` unless a layout of this many entities has a weight for each."""
-        if len(self.object_weights) not in (0, entities):
+    def check_objects(self, objects: int) -> None:
+        """Raise :class:`InputError` unless a layout of this many objects has a weight for each."""
+        if len(self.object_weights) not in (0, objects):
             fix = "Give one number for each object of the layout, in its order, or none."
             raise InputError(
-                "object_weights", f"{entities} numbers", str(len(self.object_weights)), fix
+                "object_weights", f"{objects} numbers", str(len(self.object_weights)), fix
             )
 
     @property

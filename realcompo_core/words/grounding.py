@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..layout.model import Box, Entity, Layout
+from ..layout.model import Box, Layout, LayoutObject
 from .tokens import Tokenizer, locate
 
 
@@ -17,7 +17,7 @@ from .tokens import Tokenizer, locate
 class Objects:
     """What a loss needs of a grounding at one size: regions and token positions.
 
-    ``members`` are the layout's entities, by number, that each object stands for, ``parts`` their regions
+    ``members`` are the layout's objects, by number, that each object stands for, ``parts`` their regions
     [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in cells.
     """
 
@@ -32,14 +32,14 @@ class Objects:
         """Each object's region [objects, H, W], the union of its parts."""
         return torch.stack([part.amax(dim=0) for part in self.parts])
 
-    def weights(self, entities: Sequence[float]) -> Tensor:
-        """Each object's weight [objects], of the weights of all entities; of several that it stands for the largest."""
-        return torch.tensor([max(entities[i] for i in members) for members in self.members])
+    def weights(self, objects: Sequence[float]) -> Tensor:
+        """Each object's weight [objects], of the weights of all objects; of several that it stands for the largest."""
+        return torch.tensor([max(objects[i] for i in members) for members in self.members])
 
 
 @dataclass(frozen=True)
 class Grounding:
-    """A layout and, for each of its entities, the token positions of its phrase in one prompt."""
+    """A layout and, for each of its objects, the token positions of its phrase in one prompt."""
 
     layout: Layout
     tokens: tuple[tuple[int, ...], ...]
@@ -59,7 +59,9 @@ class Grounding:
             fix = "Write one object a line, each in words of the prompt."
             raise InputError("objects", "two objects or more", str(len(phrases)), fix)
         found = cls.of(
-            Layout(tuple(Entity(phrase, Box(0, 0, 1, 1)) for phrase in phrases)), prompt, tokenizer
+            Layout(tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)),
+            prompt,
+            tokenizer,
         )
         if len({position for tokens in found.tokens for position in tokens}) < sum(
             map(len, found.tokens)
@@ -71,14 +73,14 @@ class Grounding:
         return found
 
     def objects(self, height: int, width: int) -> Objects:
-        """Regions on a grid of cells. Entities with the same tokens ("two corgis") share one region,
+        """Regions on a grid of cells. Objects with the same tokens ("two corgis") share one region,
         the union of theirs: attention cannot tell them apart."""
         regions = self.layout.rasterise(height, width)
         distinct = list(dict.fromkeys(self.tokens))
         members = tuple(
             tuple(i for i, tokens in enumerate(self.tokens) if tokens == t) for t in distinct
         )
-        phrases = tuple(self.layout.entities[m[0]].phrase for m in members)
+        phrases = tuple(self.layout.objects[m[0]].phrase for m in members)
         parts = tuple(regions[list(m)] for m in members)
         return Objects(phrases, tuple(distinct), parts, members)
 

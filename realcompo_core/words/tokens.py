@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..layout.model import Entity, Layout
+from ..layout.model import Layout, LayoutObject
 
 WORD_END = "</w>"
 DETERMINERS = frozenset(
@@ -63,20 +63,19 @@ def words_of(pieces: Sequence[Piece]) -> list[Word]:
 
 
 def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """Token positions of each entity's phrase in the prompt, one tuple per entity.
+    """Token positions of each object's phrase in the prompt, one tuple per object.
 
-    Entities that share a phrase take its occurrences in order, or share the only one ("two
+    Objects that share a phrase take its occurrences in order, or share the only one ("two
     corgis"). Longer phrases choose first, so that "cube" is not found inside "red cube" where it
     also stands alone. Articles and counts carry no object and are left out. Raises
     :class:`InputError` with the prompt's tokens where a phrase is absent or has too few places.
     """
     words = words_of(tokenizer(prompt))
     phrases = [
-        tuple(word.text for word in words_of(tokenizer(entity.phrase)))
-        for entity in layout.entities
+        tuple(word.text for word in words_of(tokenizer(placed.phrase))) for placed in layout.objects
     ]
-    free = [i for i, entity in enumerate(layout.entities) if entity.tokens is None]
-    located = {i: _checked(e, words) for i, e in enumerate(layout.entities) if e.tokens is not None}
+    free = [i for i, placed in enumerate(layout.objects) if placed.tokens is None]
+    located = {i: _checked(e, words) for i, e in enumerate(layout.objects) if e.tokens is not None}
     for i in sorted(free, key=lambda i: -len(phrases[i])):
         rivals = [j for j in free if phrases[j] == phrases[i]]
         taken = {
@@ -84,7 +83,7 @@ def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int
         }
         hits = find(phrases[i], words, len(rivals))
         hits = [hit for hit in hits if taken.isdisjoint(hit)] or hits
-        located[i] = _choose(hits, rivals.index(i), len(rivals), layout.entities[i].phrase, words)
+        located[i] = _choose(hits, rivals.index(i), len(rivals), layout.objects[i].phrase, words)
     return tuple(located[i] for i in range(len(phrases)))
 
 
@@ -182,10 +181,10 @@ def _choose(
     return hits[index]
 
 
-def _checked(entity: Entity, words: Sequence[Word]) -> tuple[int, ...]:
+def _checked(placed: LayoutObject, words: Sequence[Word]) -> tuple[int, ...]:
     known = {position for word in words for position in word.positions}
-    if not entity.tokens or not set(entity.tokens) <= known:
+    if not placed.tokens or not set(placed.tokens) <= known:
         expected = f"positions of the prompt's tokens {describe(words)}"
-        got = str(list(entity.tokens or ()))
-        raise InputError(f"tokens of {entity.phrase!r}", expected, got, "Leave them out to search.")
-    return entity.tokens
+        got = str(list(placed.tokens or ()))
+        raise InputError(f"tokens of {placed.phrase!r}", expected, got, "Leave them out to search.")
+    return placed.tokens

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout.boxes import Order, Unit, entities, read, to_bounding_boxes
-from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.layout.boxes import Order, Unit, objects, read, to_bounding_boxes
+from realcompo_core.layout.model import Box, Layout, LayoutObject
 from realcompo_core.layout.regions import Canvas, Region
 
 # As Impact Pack declares it.
@@ -215,23 +215,23 @@ def test_what_goes_out_comes_back(corners: list[tuple[int, int, int, int]]) -> N
     for a, b, c, d in corners:
         x, y = a % 640, b % 384
         boxes.append(canvas.box(x, y, x + 1 + c % (640 - x), y + 1 + d % (384 - y)))
-    layout = Layout(tuple(Entity(f"object {i}", box) for i, box in enumerate(boxes)))
-    back = entities(to_bounding_boxes(layout, canvas), canvas, Order.CORNERS, Unit.SHARES, "")
-    assert [entity.phrase for entity in back] == [entity.phrase for entity in layout.entities]
-    for entity, box in zip(back, boxes, strict=True):
-        assert (entity.box.x0, entity.box.y1) == (pytest.approx(box.x0), pytest.approx(box.y1))
+    layout = Layout(tuple(LayoutObject(f"object {i}", box) for i, box in enumerate(boxes)))
+    back = objects(to_bounding_boxes(layout, canvas), canvas, Order.CORNERS, Unit.SHARES, "")
+    assert [placed.phrase for placed in back] == [placed.phrase for placed in layout.objects]
+    for placed, box in zip(back, boxes, strict=True):
+        assert (placed.box.x0, placed.box.y1) == (pytest.approx(box.x0), pytest.approx(box.y1))
 
 
 @given(st.floats(0, 0.9997), st.floats(2e-4, 1), st.integers(1, 64))
 def test_boxes_out_are_whole_pixels_inside_of_the_picture(
     left: float, width: float, side: int
 ) -> None:
-    layout = Layout((Entity("a cat", Box(left, 0, min(left + width, 1), 1)),))
+    layout = Layout((LayoutObject("a cat", Box(left, 0, min(left + width, 1), 1)),))
     ((box,),) = to_bounding_boxes(layout, Canvas(side, side))
     assert all(type(box[key]) is int for key in BOX)
     assert box["width"] >= 1 and box["x"] >= 0 and box["x"] + box["width"] <= side
 
 
 def test_a_layout_passes_with_masks_and_tokens() -> None:
-    layout = Layout((Entity("a cat", QUARTER, torch.ones(2, 2), tokens=(3,)),))
-    assert entities(layout, CANVAS, Order.SIZE, Unit.PIXELS, "") is layout.entities
+    layout = Layout((LayoutObject("a cat", QUARTER, torch.ones(2, 2), tokens=(3,)),))
+    assert objects(layout, CANVAS, Order.SIZE, Unit.PIXELS, "") is layout.objects

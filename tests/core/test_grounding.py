@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.layout.model import Box, Layout, LayoutObject
 from realcompo_core.words.grounding import Grounding
 from realcompo_core.words.tokens import Piece
 
@@ -15,16 +15,18 @@ def whole_words(text: str) -> list[Piece]:
     return [Piece(f"{word}</w>", (row,)) for row, word in enumerate(text.split(), 1)]
 
 
-def test_each_entity_has_its_tokens_and_its_region() -> None:
-    layout = Layout((Entity("dog", RIGHT), Entity("red cat", LEFT)))
+def test_each_object_has_its_tokens_and_its_region() -> None:
+    layout = Layout((LayoutObject("dog", RIGHT), LayoutObject("red cat", LEFT)))
     objects = Grounding.of(layout, "a red cat and a dog", whole_words).objects(1, 4)
     assert objects.phrases == ("dog", "red cat")
     assert objects.tokens == ((6,), (2, 3))
     assert objects.regions.tolist() == [[[0, 0, 0, 1]], [[1, 0, 0, 0]]]
 
 
-def test_entities_with_the_same_tokens_share_the_union_of_their_regions() -> None:
-    layout = Layout((Entity("a corgi", LEFT), Entity("grass", TOP), Entity("corgi", RIGHT)))
+def test_objects_with_the_same_tokens_share_the_union_of_their_regions() -> None:
+    layout = Layout(
+        (LayoutObject("a corgi", LEFT), LayoutObject("grass", TOP), LayoutObject("corgi", RIGHT))
+    )
     objects = Grounding.of(layout, "two corgis on grass", whole_words).objects(2, 4)
     assert objects.phrases == ("a corgi", "grass")
     assert objects.tokens == ((2,), (4,))
@@ -32,18 +34,18 @@ def test_entities_with_the_same_tokens_share_the_union_of_their_regions() -> Non
 
 
 def test_a_union_never_exceeds_one() -> None:
-    layout = Layout((Entity("cat", TOP), Entity("cat", TOP)))
+    layout = Layout((LayoutObject("cat", TOP), LayoutObject("cat", TOP)))
     assert Grounding(layout, ((2,), (2,))).objects(2, 1).regions.tolist() == [[[1], [0]]]
 
 
 def test_tokens_that_only_overlap_are_not_shared() -> None:
-    layout = Layout((Entity("red cat", LEFT), Entity("cat", RIGHT)))
+    layout = Layout((LayoutObject("red cat", LEFT), LayoutObject("cat", RIGHT)))
     assert Grounding(layout, ((2, 3), (3,))).objects(4, 4).regions.shape == (2, 4, 4)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 13), (1, 1)])
 def test_regions_are_those_of_the_layout_at_that_size(size: tuple[int, int]) -> None:
-    layout = Layout((Entity("cat", LEFT), Entity("dog", TOP)))
+    layout = Layout((LayoutObject("cat", LEFT), LayoutObject("dog", TOP)))
     assert torch.equal(
         Grounding(layout, ((1,), (2,))).objects(*size).regions, layout.rasterise(*size)
     )
@@ -51,12 +53,18 @@ def test_regions_are_those_of_the_layout_at_that_size(size: tuple[int, int]) -> 
 
 def test_a_missing_phrase_is_an_input_error() -> None:
     with pytest.raises(InputError, match="phrase 'dog'"):
-        Grounding.of(Layout((Entity("dog", LEFT),)), "a cat", whole_words)
+        Grounding.of(Layout((LayoutObject("dog", LEFT),)), "a cat", whole_words)
 
 
 def test_objects_that_share_words_weigh_as_the_heaviest_of_them() -> None:
     box = Box(0, 0, 0.5, 1)
-    layout = Layout((Entity("two corgis", box), Entity("a cat", box), Entity("two corgis", box)))
+    layout = Layout(
+        (
+            LayoutObject("two corgis", box),
+            LayoutObject("a cat", box),
+            LayoutObject("two corgis", box),
+        )
+    )
     objects = Grounding(layout, ((1, 2), (5,), (1, 2))).objects(4, 4)
     assert objects.members == ((0, 2), (1,))
     assert objects.weights([1, 2, 3]).tolist() == [3, 2]

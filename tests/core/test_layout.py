@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout.model import MAXIMUM_ENTITIES, Box, Entity, Layout, resample
+from realcompo_core.layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject, resample
 from realcompo_core.layout.text import (
     MAXIMUM_JSON,
     parse,
-    parse_entities,
     parse_json,
     parse_lines,
+    parse_objects,
     to_json,
 )
 
@@ -44,8 +44,8 @@ def boxes(draw: st.DrawFn) -> Box:
 
 PHRASES = ANY_TEXT.filter(str.strip)
 TOKENS = st.none() | st.lists(st.integers(1, 500), min_size=1, max_size=4).map(tuple)
-ENTITIES = st.builds(Entity, PHRASES, boxes(), tokens=TOKENS)
-LAYOUTS = st.builds(Layout, st.lists(ENTITIES, min_size=1, max_size=4).map(tuple))
+OBJECTS = st.builds(LayoutObject, PHRASES, boxes(), tokens=TOKENS)
+LAYOUTS = st.builds(Layout, st.lists(OBJECTS, min_size=1, max_size=4).map(tuple))
 
 
 def one_object(**changes: Any) -> dict:
@@ -57,7 +57,7 @@ def one_object(**changes: Any) -> dict:
 
 @given(boxes(), SIDES, SIDES)
 def test_a_box_keeps_its_area_at_any_size(box: Box, height: int, width: int) -> None:
-    region = Entity("a cat", box).region(height, width)
+    region = LayoutObject("a cat", box).region(height, width)
     area = (box.x1 - box.x0) * (box.y1 - box.y0) * height * width
     assert region.shape == (height, width)
     assert float(region.double().sum()) == pytest.approx(area, rel=1e-4)
@@ -69,7 +69,7 @@ def test_a_mask_keeps_its_mean_at_any_size(
     rows: int, columns: int, height: int, width: int, seed: int
 ) -> None:
     mask = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)).clamp(min=1e-3)
-    region = Entity("a cat", Box(0, 0, 1, 1), mask).region(height, width)
+    region = LayoutObject("a cat", Box(0, 0, 1, 1), mask).region(height, width)
     assert float(region.mean()) == pytest.approx(float(mask.mean()), rel=1e-4)
     assert float(resample(mask, height, width).mean()) == pytest.approx(
         float(mask.mean()), rel=1e-4
@@ -78,14 +78,14 @@ def test_a_mask_keeps_its_mean_at_any_size(
 
 
 def test_regions_that_no_memory_holds_are_refused() -> None:
-    layout = Layout((Entity("a cat", Box(0, 0, 1, 1)),) * 256)
+    layout = Layout((LayoutObject("a cat", Box(0, 0, 1, 1)),) * 256)
     with pytest.raises(InputError, match="pixels of masks"):
         layout.rasterise(4096, 4096)
 
 
 @pytest.mark.parametrize("text", ["", " \n", '{"objects": []}'])
 def test_a_text_may_have_no_objects_but_a_layout_may_not(text: str) -> None:
-    assert parse_entities(text) == ()
+    assert parse_objects(text) == ()
     with pytest.raises(InputError, match="1 to 256 objects, got 0"):
         parse(text)
 
@@ -96,22 +96,26 @@ def test_a_single_mask_pixel_never_vanishes(
 ) -> None:
     mask = torch.zeros(rows, columns)
     mask[rows // 2, columns // 2] = 1
-    region = Entity("a cat", Box(0, 0, 1, 1), mask).region(height, width)
+    region = LayoutObject("a cat", Box(0, 0, 1, 1), mask).region(height, width)
     assert region.sum() > 0
 
 
 def test_cells_hold_the_share_that_is_covered() -> None:
-    region = Entity("a cat", Box(0.25, 0, 1, 0.5)).region(2, 2)
+    region = LayoutObject("a cat", Box(0.25, 0, 1, 0.5)).region(2, 2)
     assert region.tolist() == [[0.5, 1], [0, 0]]
 
 
 def test_a_mask_replaces_the_box() -> None:
     for mask in (torch.tensor([[0.0, 1.0]]), torch.tensor([[False, True]])):
-        assert Entity("a cat", Box(0, 0, 0.5, 1), mask).region(1, 4).tolist() == [[0, 0, 1, 1]]
+        assert LayoutObject("a cat", Box(0, 0, 0.5, 1), mask).region(1, 4).tolist() == [
+            [0, 0, 1, 1]
+        ]
 
 
 def test_rows_go_down_and_columns_go_right() -> None:
-    layout = Layout((Entity("top", Box(0, 0, 1, 0.5)), Entity("left", Box(0, 0, 0.5, 1))))
+    layout = Layout(
+        (LayoutObject("top", Box(0, 0, 1, 0.5)), LayoutObject("left", Box(0, 0, 0.5, 1)))
+    )
     top, left = layout.rasterise(2, 2)
     assert top.tolist() == [[1, 1], [0, 0]] and left.tolist() == [[1, 0], [1, 0]]
 
@@ -132,24 +136,24 @@ def test_json_round_trip(layout: Layout) -> None:
 
 @pytest.mark.parametrize("line", ["a red cube: 0.1 0.2 0.5 0.9", " a red cube :0.1,0.2, 0.5 ,0.9 "])
 def test_a_line_is_a_phrase_and_four_numbers(line: str) -> None:
-    expected = Layout((Entity("a red cube", Box(0.1, 0.2, 0.5, 0.9)),))
+    expected = Layout((LayoutObject("a red cube", Box(0.1, 0.2, 0.5, 0.9)),))
     assert parse_lines(line) == parse(line) == expected
 
 
 def test_blank_lines_and_colons_in_phrases_are_fine() -> None:
     layout = parse("\n  at 7:30: 0 0 1 1\n\r\n dog: 0 0 .5 .5\n")
-    assert [entity.phrase for entity in layout.entities] == ["at 7:30", "dog"]
+    assert [placed.phrase for placed in layout.objects] == ["at 7:30", "dog"]
 
 
 def test_version_and_tokens_may_be_left_out() -> None:
-    (entity,) = parse('{"objects": [{"phrase": "a cat", "box": [0, 0, 1, 1]}]}').entities
-    assert entity == Entity("a cat", Box(0, 0, 1, 1), tokens=None)
+    (placed,) = parse('{"objects": [{"phrase": "a cat", "box": [0, 0, 1, 1]}]}').objects
+    assert placed == LayoutObject("a cat", Box(0, 0, 1, 1), tokens=None)
 
 
 def test_as_many_objects_as_the_maximum_are_read() -> None:
     assert (
-        len(parse(json.dumps({"objects": one_object()["objects"] * MAXIMUM_ENTITIES})).entities)
-        == MAXIMUM_ENTITIES
+        len(parse(json.dumps({"objects": one_object()["objects"] * MAXIMUM_OBJECTS})).objects)
+        == MAXIMUM_OBJECTS
     )
 
 
@@ -367,7 +371,7 @@ def test_the_message_names_field_expected_got_and_fix(
 )
 def test_an_empty_mask_is_an_input_error(mask: Tensor) -> None:
     with pytest.raises(InputError, match="mask: expected a mask with an area"):
-        Entity("a cat", Box(0, 0, 1, 1), mask)
+        LayoutObject("a cat", Box(0, 0, 1, 1), mask)
 
 
 def test_json_must_be_json_even_where_lines_would_do() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from realcompo_core.layout.model import Box, Entity
+from realcompo_core.layout.model import Box, LayoutObject
 from realcompo_core.sampling.losses import (
     Overlap,
     enhance_loss,
@@ -16,7 +16,7 @@ from realcompo_core.sampling.losses import (
     separate_loss,
 )
 
-REGION = Entity("a cat", Box(0.25, 0.5, 0.75, 1)).region(8, 8)[None]
+REGION = LayoutObject("a cat", Box(0.25, 0.5, 0.75, 1)).region(8, 8)[None]
 
 
 def test_all_attention_inside_costs_nothing() -> None:

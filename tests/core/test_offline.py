@@ -20,11 +20,11 @@ from realcompo_core.words.tokens import locate
 
 
 def names(prompt: str) -> Counter[str]:
-    return Counter(entity.phrase for entity in plan(prompt).entities)
+    return Counter(placed.phrase for placed in plan(prompt).objects)
 
 
 def box(layout: Layout, phrase: str) -> Box:
-    [found] = [entity.box for entity in layout.entities if entity.phrase == phrase]
+    [found] = [placed.box for placed in layout.objects if placed.phrase == phrase]
     return found
 
 
@@ -200,8 +200,8 @@ def test_several_relations_in_one_sentence() -> None:
 
 def test_groups_keep_relations() -> None:
     layout = plan("three dogs to the left of two cats")
-    dogs = [entity.box for entity in layout.entities if entity.phrase == "three dogs"]
-    cats = [entity.box for entity in layout.entities if entity.phrase == "two cats"]
+    dogs = [placed.box for placed in layout.objects if placed.phrase == "three dogs"]
+    cats = [placed.box for placed in layout.objects if placed.phrase == "two cats"]
     assert max(b.x1 for b in dogs) < min(b.x0 for b in cats)
 
 
@@ -217,12 +217,12 @@ def test_what_is_inside_stays_inside() -> None:
     ["a cat left of a dog left of the cat", "a box in a bag in the box", "a cat on the cat"],
 )
 def test_contradictions_do_no_harm(prompt: str) -> None:
-    assert plan(prompt).entities
+    assert plan(prompt).objects
 
 
 def test_unrelated_things_are_spread_evenly() -> None:
     boxes = [
-        entity.box for entity in plan("a cat, a dog, a bird, a cow, a fish and a frog").entities
+        placed.box for placed in plan("a cat, a dog, a bird, a cow, a fish and a frog").objects
     ]
     assert max(bench.overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i]) == 0
     sizes = [bench.area(b) for b in boxes]
@@ -295,10 +295,10 @@ def test_any_text_is_a_layout_or_one_clear_error(prompt: str) -> None:
         layout = plan(prompt)
     except InputError:
         return
-    assert 1 <= len(layout.entities) <= MAXIMUM_OBJECTS
-    assert len(locate(layout, plain(prompt), pieces)) == len(layout.entities)
+    assert 1 <= len(layout.objects) <= MAXIMUM_OBJECTS
+    assert len(locate(layout, plain(prompt), pieces)) == len(layout.objects)
     text = " ".join(plain(prompt).split())
-    assert all(entity.phrase in text for entity in layout.entities)
+    assert all(placed.phrase in text for placed in layout.objects)
     assert plan(prompt) == layout
 
 
@@ -330,9 +330,9 @@ def test_the_benchmark_judges_boxes() -> None:
     """Its checks see a wrong layout: the same sentences with the boxes exchanged, or one too many."""
     [question] = list(bench.spatial(bench.Random(1), 1))[:1]
     layout = plan(question.prompt)
-    first, second = layout.entities
+    first, second = layout.objects
     turned = Layout(
         (first.__class__(first.phrase, second.box), first.__class__(second.phrase, first.box))
     )
     assert question.holds(layout) and not question.holds(turned)
-    assert not question.holds(Layout((*layout.entities, first)))
+    assert not question.holds(Layout((*layout.objects, first)))

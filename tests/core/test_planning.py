@@ -37,9 +37,7 @@ GOOD = [("two corgis", CORGIS), ("a tabby cat", CAT)]
 def placed(
     reply: str, convention: Convention = CORNERS, prompt: str = PROMPT
 ) -> list[tuple[str, Box]]:
-    return [
-        (entity.phrase, entity.box) for entity in read_reply(reply, prompt, convention).entities
-    ]
+    return [(placed.phrase, placed.box) for placed in read_reply(reply, prompt, convention).objects]
 
 
 def numbers(box: Box, convention: Convention) -> list[float]:
@@ -154,7 +152,7 @@ def test_phrases_are_found_by_the_token_search() -> None:
 
 def test_token_positions_of_a_model_are_not_taken() -> None:
     reply = '{"objects": [{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}], "position": [3]}'
-    assert read_reply(reply, PROMPT, CORNERS).entities[0].tokens is None
+    assert read_reply(reply, PROMPT, CORNERS).objects[0].tokens is None
 
 
 @pytest.mark.parametrize("reach", [-0.02, -0.001, 1.001, 1.02])
@@ -377,12 +375,12 @@ def check(found: Layout | InputError) -> None:
         assert len(str(found)) < 2000 and "\n" not in str(found)
         str(found).encode()  # what goes to the browser and the log
     else:
-        assert 1 <= len(found.entities) <= MAXIMUM_OBJECTS
+        assert 1 <= len(found.objects) <= MAXIMUM_OBJECTS
         assert all(
-            entity.phrase in PROMPT.replace("(", "").replace(":1.2)", "")
-            for entity in found.entities
+            placed.phrase in PROMPT.replace("(", "").replace(":1.2)", "")
+            for placed in found.objects
         )
-        assert len(locate(found, PROMPT, pieces)) == len(found.entities)
+        assert len(locate(found, PROMPT, pieces)) == len(found.objects)
 
 
 def test_the_watch_sees_what_it_must() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout.model import MAXIMUM_ENTITIES, Box
+from realcompo_core.layout.model import MAXIMUM_OBJECTS, Box
 from realcompo_core.layout.regions import (
     Canvas,
     Region,
@@ -48,9 +48,9 @@ def test_too_few_or_too_many_phrases_are_an_error(text: str, count: int) -> None
 
 def test_only_regions_without_a_phrase_take_a_line() -> None:
     mask = torch.ones(2, 2)
-    entities = name([Region(HALF), Region(HALF, "a dog", mask), Region(HALF)], "a cat\na bird")
-    assert [entity.phrase for entity in entities] == ["a cat", "a dog", "a bird"]
-    assert entities[1].mask is mask
+    objects = name([Region(HALF), Region(HALF, "a dog", mask), Region(HALF)], "a cat\na bird")
+    assert [placed.phrase for placed in objects] == ["a cat", "a dog", "a bird"]
+    assert objects[1].mask is mask
 
 
 def test_left_to_right_is_by_the_middle() -> None:
@@ -122,7 +122,7 @@ def test_masks_are_kept_as_they_are() -> None:
         (torch.full((1, 4, 4), 2.0), "values from 0 to 1"),
         (torch.full((1, 4, 4), math.nan), "values from 0 to 1"),
         (torch.ones(1, 4, 4, 3), "masks: expected"),
-        (torch.ones(MAXIMUM_ENTITIES + 1, 2, 2), "masks: expected at most 256 regions"),
+        (torch.ones(MAXIMUM_OBJECTS + 1, 2, 2), "masks: expected at most 256 regions"),
     ],
 )
 def test_bad_masks(masks: torch.Tensor, message: str) -> None:

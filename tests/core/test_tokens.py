@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
-from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.layout.model import Box, Layout, LayoutObject
 from realcompo_core.words.tokens import (
     DETERMINERS,
     Piece,
@@ -43,7 +43,7 @@ def starts(word: str) -> range:
 
 def places(prompt: str, *phrases: str, chunk: int = 75) -> list[tuple[int, ...]]:
     """Positions of each phrase, all of them in one layout."""
-    layout = Layout(tuple(Entity(phrase, Box(0, 0, 1, 1)) for phrase in phrases))
+    layout = Layout(tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases))
     return list(locate(layout, prompt, clip(chunk)))
 
 
@@ -181,19 +181,24 @@ def test_more_objects_than_places_are_ambiguous() -> None:
 
 def test_explicit_tokens_override_the_search() -> None:
     layout = Layout(
-        (Entity("not there", Box(0, 0, 1, 1), tokens=(3, 2)), Entity("cat", Box(0, 0, 1, 1)))
+        (
+            LayoutObject("not there", Box(0, 0, 1, 1), tokens=(3, 2)),
+            LayoutObject("cat", Box(0, 0, 1, 1)),
+        )
     )
     assert locate(layout, "a red cat", clip()) == ((3, 2), (3,))
 
 
 def test_explicit_tokens_do_not_use_up_a_place() -> None:
-    layout = Layout((Entity("cat", Box(0, 0, 1, 1), tokens=(1,)), Entity("cat", Box(0, 0, 1, 1))))
+    layout = Layout(
+        (LayoutObject("cat", Box(0, 0, 1, 1), tokens=(1,)), LayoutObject("cat", Box(0, 0, 1, 1)))
+    )
     assert locate(layout, "a cat and a cat", clip()) == ((1,), (2,))
 
 
 @pytest.mark.parametrize("tokens", [(4,), (0,), (2, 99)])
 def test_explicit_tokens_must_be_of_the_prompt(tokens: tuple[int, ...]) -> None:
-    layout = Layout((Entity("cat", Box(0, 0, 1, 1), tokens=tokens),))
+    layout = Layout((LayoutObject("cat", Box(0, 0, 1, 1), tokens=tokens),))
     with pytest.raises(
         InputError, match=r"tokens of 'cat': expected .* a\[1\] red\[2\] cat\[3\], got"
     ) as caught:

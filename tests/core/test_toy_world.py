@@ -123,8 +123,8 @@ def test_relations_are_named_only_when_plain(dx: float, dy: float, expected: str
 def test_prompts_ask_for_layouts_that_the_layout_node_takes_with_phrases_of_the_text() -> None:
     for prompt in prompts("held-out", 60):
         layout = parse(prompt.layout)
-        assert len(layout.entities) == len(prompt.scene.things)
-        assert all(entity.phrase in prompt.text for entity in layout.entities)
+        assert len(layout.objects) == len(prompt.scene.things)
+        assert all(placed.phrase in prompt.text for placed in layout.objects)
 
 
 # The painter

@@ -23,7 +23,7 @@ from realcompo_core.drawing.render import (
     polyline,
     stack,
 )
-from realcompo_core.layout.model import Box, Entity, Layout
+from realcompo_core.layout.model import Box, Layout, LayoutObject
 from realcompo_core.sampling.settings import BalancerSettings
 from realcompo_core.sampling.trace import Reading, Step, Trace
 from realcompo_core.words.grounding import Objects
@@ -41,7 +41,7 @@ def layout_of(objects: int) -> Layout:
     edges = [index / (objects + 1) for index in range(objects)]
     return Layout(
         tuple(
-            Entity(f"object {i}", Box(e, e, e + 1.9 / (objects + 1), 1))
+            LayoutObject(f"object {i}", Box(e, e, e + 1.9 / (objects + 1), 1))
             for i, e in enumerate(edges)
         )
     )
@@ -49,17 +49,17 @@ def layout_of(objects: int) -> Layout:
 
 def reading_of(layout: Layout, height: int, width: int, seed: int) -> Reading:
     generator = torch.Generator().manual_seed(seed)
-    count = len(layout.entities)
+    count = len(layout.objects)
     attention = torch.rand(
         2, count, math.ceil(height / 2), math.ceil(width / 2), generator=generator
     )
-    phrases = tuple(entity.phrase for entity in layout.entities)
+    phrases = tuple(placed.phrase for placed in layout.objects)
     objects = objects_of(phrases, layout.rasterise(height, width))
     return Reading(attention, objects, torch.rand(2, count, generator=generator))
 
 
 def objects_of(phrases: Sequence[str], regions: Tensor) -> Objects:
-    """One entity each."""
+    """One object each."""
     numbers = tuple((number,) for number in range(len(phrases)))
     return Objects(tuple(phrases), numbers, tuple(regions.split(1)), numbers)
 
@@ -202,7 +202,7 @@ def test_a_layout_is_drawn_over_its_canvas(
 
 
 def test_a_canvas_too_small_for_words_has_none() -> None:
-    layout = Layout((Entity("cat", Box(0, 0, 1, 1)),))
+    layout = Layout((LayoutObject("cat", Box(0, 0, 1, 1)),))
     blank = torch.tensor(BACKGROUND).expand(9, 40, 3)
     without = layout_image(torch.zeros(8, 40, 3), layout, words)
     assert torch.equal(without, layout_image(torch.zeros(8, 40, 3), layout, lambda _, w: blank))
@@ -231,7 +231,7 @@ def test_an_outline_is_the_border_inside_the_region() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_thinnest_region_has_an_outline(size: tuple[int, int]) -> None:
-    region = Entity("pole", Box(0.5, 0.1, 0.501, 0.9)).region(*size)
+    region = LayoutObject("pole", Box(0.5, 0.1, 0.501, 0.9)).region(*size)
     assert outline(region, 64, 64).any()
 
 
@@ -270,7 +270,7 @@ def test_restarting_forgets_the_run_but_not_the_layout() -> None:
     trace = trace_of(2, 3)
     trace.rows["text"] += 2
     trace.restart()
-    assert trace.steps == [] and not trace.rows and len(trace.layout.entities) == 2
+    assert trace.steps == [] and not trace.rows and len(trace.layout.objects) == 2
 
 
 def test_a_loss_is_summed_over_objects_and_averaged_over_samples() -> None:

@@ -61,7 +61,7 @@ def convert(host: Host, kind: str, socket: str, given: Any, **inputs: Any) -> li
     node = graph.add(
         f"RealCompoLayoutFrom{kind}", **{socket: value(host, graph, socket, given)}, **inputs
     )
-    return list(host.run(graph, layout=node[0])["layout"].entities)
+    return list(host.run(graph, layout=node[0])["layout"].objects)
 
 
 def told(host: Host, key: str) -> list[Any]:
@@ -70,8 +70,8 @@ def told(host: Host, key: str) -> list[Any]:
     return [output[key] for output in outputs if key in output]
 
 
-def corners(entity: Any) -> list[float]:
-    return [entity.box.x0, entity.box.y0, entity.box.x1, entity.box.y1]
+def corners(placed: Any) -> list[float]:
+    return [placed.box.x0, placed.box.y0, placed.box.x1, placed.box.y1]
 
 
 # Boxes
@@ -79,7 +79,7 @@ def corners(entity: Any) -> list[float]:
 
 def test_the_widget_of_older_workflows_is_enough(host: Host) -> None:
     out = run(host, layout=ONE)
-    assert [e.phrase for e in out["layout"].entities] == ["a red cube"]
+    assert [e.phrase for e in out["layout"].objects] == ["a red cube"]
     box = out["boxes"][0][0]
     assert {k: box[k] for k in ("x", "y", "width", "height")} == {
         "x": 128,
@@ -95,7 +95,7 @@ def test_the_widget_of_older_workflows_is_enough(host: Host) -> None:
 def test_boxes_are_added_to_the_drawn_ones(host: Host) -> None:
     boxes = [[{"x": 0, "y": 0, "width": 64, "height": 32, "metadata": {"desc": "a blue ball"}}]]
     out = run(host, boxes, layout=ONE, width=128, height=64)
-    assert [e.phrase for e in out["layout"].entities] == ["a red cube", "a blue ball"]
+    assert [e.phrase for e in out["layout"].objects] == ["a red cube", "a blue ball"]
     assert out["masks"].shape == (2, 64, 128)
     assert out["masks"][1, :32, :64].min() == 1 and float(out["masks"][1].sum()) == 64 * 32
 
@@ -106,18 +106,18 @@ def test_what_it_puts_out_another_takes(fresh: Host, output: int) -> None:
     first = graph.add("RealCompoLayout", layout=ONE)
     second = graph.add("RealCompoLayout", layout="a dog: 0 0 0.5 0.5", boxes=first[output])
     out = fresh.run(graph, layout=second[0])
-    assert [e.phrase for e in out["layout"].entities] == ["a dog", "a red cube"]
-    assert corners(out["layout"].entities[1]) == [0.25, 0.5, 0.75, 1]
+    assert [e.phrase for e in out["layout"].objects] == ["a dog", "a red cube"]
+    assert corners(out["layout"].objects[1]) == [0.25, 0.5, 0.75, 1]
 
 
 def test_plain_boxes_follow_order_and_unit(host: Host) -> None:
     given = [(0.25, 0.25, 0.5, 0.75)]
     sized = run(host, given, box_order="x y width height", box_unit="0 to 1", phrases="a cat")
-    assert corners(sized["layout"].entities[0]) == [0.25, 0.25, 0.75, 1]
+    assert corners(sized["layout"].objects[0]) == [0.25, 0.25, 0.75, 1]
     cornered = run(
         host, given, box_order="left top right bottom", box_unit="0 to 1", phrases="a cat"
     )
-    assert corners(cornered["layout"].entities[0]) == [0.25, 0.25, 0.5, 0.75]
+    assert corners(cornered["layout"].objects[0]) == [0.25, 0.25, 0.5, 0.75]
 
 
 def test_an_image_is_the_background(host: Host) -> None:
@@ -164,7 +164,7 @@ def test_a_core_box_goes_in(fresh: Host) -> None:
     graph = Graph()
     box = graph.add("PrimitiveBoundingBox", x=128, y=0, width=256, height=512)[0]
     node = graph.add("RealCompoLayout", layout="", boxes=box, phrases="a cat")
-    assert corners(fresh.run(graph, layout=node[0])["layout"].entities[0]) == [0.25, 0, 0.75, 1]
+    assert corners(fresh.run(graph, layout=node[0])["layout"].objects[0]) == [0.25, 0, 0.75, 1]
 
 
 def test_boxes_go_out_to_core_nodes(fresh: Host) -> None:
@@ -193,8 +193,8 @@ def test_a_pose_of_core_s_own(host: Host) -> None:
     frames = sdpose._to_openpose_frames(
         [[joints.numpy()]], [[torch.full((133,), 0.9).numpy()]], 400, 400
     )
-    (entity,) = convert(host, "Pose", "pose", frames, **POSE | {"padding": 0.0})
-    assert corners(entity) == pytest.approx(
+    (placed,) = convert(host, "Pose", "pose", frames, **POSE | {"padding": 0.0})
+    assert corners(placed) == pytest.approx(
         [99.5 / 400, 39.5 / 400, 260.5 / 400, 360.5 / 400], abs=0.01
     )
 

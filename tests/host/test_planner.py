@@ -79,7 +79,7 @@ def plan(host: Host, prompt: str = PROMPT, profile: str = "local", seed: int = 0
 
 
 def objects(found: dict[str, Any]) -> list[tuple[str, list[float]]]:
-    boxes = [(e.phrase, e.box) for e in found["layout"].entities]
+    boxes = [(e.phrase, e.box) for e in found["layout"].objects]
     return [(phrase, [box.x0, box.y0, box.x1, box.y1]) for phrase, box in boxes]
 
 
@@ -557,7 +557,7 @@ def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Ho
             "RealCompoLayoutConditioning", clip=clip, text=prompt, layout=layout
         )
         matched = fresh.run(graph, tokens=conditioning[2], layout=layout)
-        assert len(matched["tokens"].splitlines()) == len(matched["layout"].entities), prompt
+        assert len(matched["tokens"].splitlines()) == len(matched["layout"].objects), prompt
 
 
 def test_the_wait_is_shorter_than_the_timeout_says_where_asyncio_stops_it(fresh: Host) -> None:

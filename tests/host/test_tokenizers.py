@@ -33,11 +33,11 @@ def clip(family: str, embeddings: Path | None = None) -> Any:
 
 def positions(host: Host, clip: Any, prompt: str, *phrases: str) -> Positions:
     layout = host.pack("realcompo_core.layout.model")
-    entities = tuple(layout.Entity(phrase, layout.Box(0, 0, 1, 1)) for phrase in phrases)
+    objects = tuple(layout.LayoutObject(phrase, layout.Box(0, 0, 1, 1)) for phrase in phrases)
     tokens = host.pack("realcompo_core.words.tokens")
     return list(
         tokens.locate(
-            layout.Layout(entities),
+            layout.Layout(objects),
             prompt,
             host.pack("nodes.host.text.tokenizer").tokenizer_of(clip),
         )

@@ -11,7 +11,7 @@ import pytest
 
 from realcompo_core.drawing.render import PALETTE
 from realcompo_core.errors import InputError
-from realcompo_core.layout.text import parse_entities
+from realcompo_core.layout.text import parse_objects
 
 HERE = Path(__file__).parent
 WEB = HERE.parents[1] / "nodes" / "web"
@@ -51,11 +51,11 @@ def test_modules(path: Path) -> None:
 def test_the_node_reads_what_the_editor_reads(case: dict) -> None:
     if case["objects"] is None:
         with pytest.raises(InputError):
-            parse_entities(case["text"])
+            parse_objects(case["text"])
         return
     read = [
         (e.phrase, [e.box.x0, e.box.y0, e.box.x1, e.box.y1], e.tokens)
-        for e in parse_entities(case["text"])
+        for e in parse_objects(case["text"])
     ]
     tokens = [tuple(item["tokens"]) if "tokens" in item else None for item in case["objects"]]
     assert read == [
@@ -70,7 +70,7 @@ def test_the_node_reads_what_the_editor_writes() -> None:
     ]
     script = f"import('{(WEB / 'text.js').as_uri()}').then(m => console.log(m.serialise({json.dumps(objects)})))"
     written = run_node("--eval", script)
-    assert [entity.phrase for entity in parse_entities(written)] == [
+    assert [placed.phrase for placed in parse_objects(written)] == [
         item["phrase"] for item in objects
     ]
 

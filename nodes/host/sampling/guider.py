@@ -223,7 +223,7 @@ class RealCompoGuider(CFGGuider):
             if settings.mode is Mode.DYNAMIC:
                 check_patcher(name, branch.patcher, settings.downsample, settings.layers)
                 for options in (options for _, options in branch.positive if OPTION in options):
-                    settings.check_objects(len(options[OPTION].layout.entities))
+                    settings.check_objects(len(options[OPTION].layout.objects))
             if settings.mode is Mode.DYNAMIC or guidances_of(branch.patcher):
                 check_layout(name, [options for _, options in branch.positive])
 

@@ -25,16 +25,16 @@ class Fraction(float):
 def gligen_option(gligen: Any, clip: Any, layout: Layout) -> tuple[str, Any, list]:
     """The conditioning's ``gligen`` option for a layout: each phrase's pooled encoding and its box."""
     most = gligen.model.max_objs
-    if len(layout.entities) > most:
+    if len(layout.objects) > most:
         fix = "Delete objects, or sample without GLIGEN."
         raise InputError(
-            "layout", f"at most {most} objects with GLIGEN", str(len(layout.entities)), fix
+            "layout", f"at most {most} objects with GLIGEN", str(len(layout.objects)), fix
         )
     pooled = {
         phrase: _pooled(clip, phrase)
-        for phrase in {entity.phrase: None for entity in layout.entities}
+        for phrase in {placed.phrase: None for placed in layout.objects}
     }
-    return "position", gligen, [(pooled[e.phrase], *_cells(e.box)) for e in layout.entities]
+    return "position", gligen, [(pooled[e.phrase], *_cells(e.box)) for e in layout.objects]
 
 
 def _pooled(clip: Any, phrase: str) -> Any:
