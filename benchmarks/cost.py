@@ -121,7 +121,7 @@ class Bench:
 
     def __init__(self, host: Host) -> None:
         self.host, self.seeds = host, itertools.count()
-        self.branch = host.pack("nodes.host.sampling.branch").Branch
+        self.branch = host.pack("nodes.host.sampling.prepared_model").PreparedModel
 
     def image(
         self, outputs: Outputs, cells: int, *, scene: dict | None = None, **sampling: Any

@@ -182,7 +182,8 @@ class Bench:
         """Both branches' calls in a run."""
         scene = self.scene()
         ours = scene.realcompo(settings, steps=steps, cfg=1.0)
-        with metered(self.host.pack("nodes.host.sampling.branch").Branch, method) as calls:
+        kind = self.host.pack("nodes.host.sampling.prepared_model").PreparedModel
+        with metered(kind, method) as calls:
             self.host.run(scene, latent=ours[0])
         return calls
 

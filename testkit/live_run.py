@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,38 @@ from torch import Tensor
 
 from .branch_graphs import Scene
 from .host import Host
+
+
+class Live:
+    """A live run, as tests ask it: its models, its balance, and one step's parts by themselves."""
+
+    def __init__(self, run: Any) -> None:
+        self.run, self.method = run, run.method
+        self.text, self.spatial = (run.models.get(side) for side in ("text", "spatial"))
+        self.objective = next(iter(self.method.branches.values())).objective
+
+    @property
+    def balancer(self) -> Any:
+        return self.method.balancer
+
+    @property
+    def schedule(self) -> Any:
+        return self.method.schedule
+
+    def predict(self, latent: Tensor, sigma: Tensor, *, first: bool = False) -> list[Any]:
+        """Both branches' predictions at the run's first step."""
+        at = self._point(latent, sigma, first)
+        return [branch.predict(at) for branch in self.method.branches.values()]
+
+    def rebalance(self, latent: Tensor, sigma: Tensor, predictions: Sequence[Any]) -> dict:
+        """Look one step ahead and move the balance; returns what each branch's attention asks for."""
+        found = dict(zip(self.method.branches, predictions, strict=True))
+        at = self._point(latent, sigma, False)
+        return self.method._look_ahead(at, self.method._ahead(at, found))
+
+    def _point(self, latent: Tensor, sigma: Tensor, first: bool) -> Any:
+        kind = sys.modules[type(self.method).__module__].Point
+        return kind(latent, sigma, 0, first)
 
 
 def inspect(
@@ -27,7 +60,7 @@ def inspect(
         guider, options = model.inner_model, extra_args["model_options"]
         sigma = sigmas[:1].expand(noise.shape[0])
         guider(noise, sigma, model_options=options, seed=0)
-        found.append(look(guider.run, noise, sigma, options))
+        found.append(look(Live(guider.run), noise, sigma, options))
         return noise
 
     host.functions["probe"] = lambda _: comfy.samplers.KSAMPLER(function)

@@ -65,11 +65,8 @@ class Balancer:
     def __init__(
         self, settings: BalancerSettings, regions: Tensor, batch: int, seed: int, steps: int
     ) -> None:
-        """``regions`` [objects, H, W] at the latent's size, on its device; ``seed`` feeds the random start.
-
-        ``every``, the settings' at first, may grow while the run goes on.
-        """
-        self.settings, self.steps, self.every = settings, steps, settings.every
+        """``regions`` [objects, H, W] in latent cells; ``seed`` feeds the random start."""
+        self.settings, self.steps = settings, steps
         self.balance = start_balance(settings, regions, batch, seed)
 
     @property
@@ -84,38 +81,39 @@ class Balancer:
         cells: tuple[int, int],
         settled: Tensor | float = 0.0,
         sampled: Tensor | float = 1.0,
+        every: int = 1,
     ) -> Tensor:
-        """Follow dL/dbalance [B, 1, H, W] down by one step; returns which samples moved [B].
+        """Follow dL/dbalance [B, 1, H, W] down by one step; return which samples moved [B].
 
-        ``settled`` [B, 1, H, W], 0..1, says where nothing is left to place (:func:`settled`). ``sampled`` [B, 1, 1, 1]
-        is the share of pixels that the gradient is of: it is normalised over these. A sample whose gradient is not
-        finite stays where it is.
+        ``cells`` are the attention cells (rows, columns) that the map has. ``settled``
+        [B, 1, H, W], 0..1, says where nothing is left to place. ``sampled`` [B, 1, 1, 1] is the
+        share of pixels that the gradient is of: it is normalised over these. The update stands for
+        ``every`` steps. A sample whose gradient is not finite stays where it is.
         """
         finite = gradient.isfinite().all(dim=(1, 2, 3), keepdim=True)
         gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
-        self.balance = torch.where(
-            finite, self._stepped(gradient, step, cells, settled, sampled), self.balance
-        )
+        if self.settings.rules.normalised:
+            released = self.settings.release * every / self.steps * settled
+            direction = normalise(smooth(gradient, cells))
+            stepped = self._step_in_logits(direction, sampled**0.5, released)
+        else:
+            stepped = self._raw_step(gradient, step)
+        self.balance = torch.where(finite, stepped, self.balance)
         return finite.flatten()
 
-    def _stepped(
-        self,
-        gradient: Tensor,
-        step: int,
-        cells: tuple[int, int],
-        settled: Tensor | float,
-        sampled: Tensor | float,
+    def _raw_step(self, gradient: Tensor, step: int) -> Tensor:
+        """The paper's step. One on both of its maps moves their difference twice as far."""
+        size = self.settings.rules.step * self.settings.step_scale
+        decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
+        return self.balance - 2 * size * decay * gradient
+
+    def _step_in_logits(
+        self, direction: Tensor, share: Tensor | float, released: Tensor | float
     ) -> Tensor:
-        rules, settings = self.settings.rules, self.settings
-        if not rules.normalised:
-            # A step on both of the paper's maps moves their difference twice as far.
-            decay = (1 - 0.5 * step / max(self.steps - 1, 1)) ** 0.5
-            return self.balance - 2 * rules.step * settings.step_scale * decay * gradient
-        stepped = self.balance - rules.step * settings.step_scale * sampled**0.5 * normalise(
-            smooth(gradient, cells)
-        )
-        stepped = stepped + settings.release * self.every / self.steps * settled
-        return stepped.clamp(-settings.limit, settings.limit)
+        """A step of a bounded size, and one towards the text branch where nothing is to place."""
+        size = self.settings.rules.step * self.settings.step_scale * share
+        stepped = self.balance - size * direction + released
+        return stepped.clamp(-self.settings.limit, self.settings.limit)
 
 
 def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed: int) -> Tensor:

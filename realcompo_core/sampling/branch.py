@@ -1,21 +1,51 @@
-"""What the step asks of a branch, and what a branch answers."""
+"""What the step asks of a branch, and what a branch answers.
+
+The host supplies the branches (a loaded model, its conditionings, its patches). Tests supply toy
+ones whose attention is a closed formula.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from .trace import Reading
+from .pull import Pull
+
+
+class Side(str, Enum):
+    """Which of the two branches: the realistic one, or the one that places objects."""
+
+    TEXT = "text"
+    SPATIAL = "spatial"
+
+    __str__ = str.__str__
+    __format__ = str.__format__
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the models are evaluated.
+
+    ``latent`` [B, C, H, W] is at noise level ``sigma`` [B]. It belongs to a ``step`` of the
+    schedule; ``first`` says whether it is that step's first evaluation.
+    """
+
+    latent: Tensor
+    sigma: Tensor
+    step: int
+    first: bool = False
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one branch predicts at one latent: ``cond`` and ``uncond`` denoised [B, C, H, W].
+    """What one branch, or the blend of both, predicts at one latent.
 
-    ``uncond`` is zero where guidance (cfg 1) does not need it. ``move`` leads from the latent that the branches share
-    to the one that this one predicted at.
+    ``cond`` and ``uncond`` are denoised [B, C, H, W]; ``uncond`` is zero where guidance (cfg 1)
+    does not need it. ``move`` leads from the latent that the branches share to the one that this
+    prediction was made at: a branch that guides itself moves its latent first.
     """
 
     cond: Tensor
@@ -23,26 +53,35 @@ class Prediction:
     move: Tensor
 
     def guided(self, cfg: float) -> Tensor:
-        """Plain classifier-free guidance of the two."""
+        """Return plain classifier-free guidance of the two [B, C, H, W]."""
         return self.uncond + (self.cond - self.uncond) * cfg
 
 
-@dataclass(frozen=True)
-class Pull:
-    """What one branch's attention asks for: an objective's ``losses`` [B], its gradient [B, C, H, W], what was read."""
+class Branch(Protocol):
+    """One of the two models, ready to be evaluated.
 
-    losses: Tensor
-    gradient: Tensor
-    readings: tuple[Reading, ...]
+    ``guides_itself`` says whether its own attention moves its latent already (Layout Guidance).
+    """
 
-    @classmethod
-    def none(cls, latent: Tensor) -> Pull:
-        """Where no attention is read."""
-        return cls(latent.new_zeros(latent.shape[0]), torch.zeros_like(latent), ())
+    side: Side
 
-    def __add__(self, other: Pull) -> Pull:
-        return Pull(
-            self.losses + other.losses,
-            self.gradient + other.gradient,
-            self.readings + other.readings,
-        )
+    @property
+    def guides_itself(self) -> bool: ...
+
+    def predict(self, at: Point) -> Prediction:
+        """Evaluate both conditionings."""
+        ...
+
+    def pull(self, at: Point, *, gradient: bool, checkpointing: bool) -> Pull:
+        """Read the positive conditioning's attention, and the gradient of its loss."""
+        ...
+
+    def predict_and_pull(
+        self, at: Point, *, gradient: bool, checkpointing: bool
+    ) -> tuple[Prediction, Pull]:
+        """Do both by one evaluation of each conditioning."""
+        ...
+
+    def input_scale(self, sigma: Tensor) -> Tensor:
+        """Return what the network's input is of the latent [B, 1, 1, 1], at ``sigma`` [B]."""
+        ...

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..layout.model import Layout
@@ -112,14 +110,3 @@ class Trace:
             "losses": self.losses(),
             "compliance": self.compliance(),
         }
-
-
-def share_outside(readings: Sequence[Reading], weights: Sequence[float]) -> Tensor:
-    """The share of attention outside its region [B], the mean over objects, weighted as their losses are."""
-    scales = [
-        r.objects.weights(weights) if weights else torch.ones(len(r.objects.phrases))
-        for r in readings
-    ]
-    losses = torch.cat([reading.losses for reading in readings], dim=1)
-    scale = torch.cat(scales).to(losses)
-    return (losses * scale).sum(dim=1) / scale.sum()

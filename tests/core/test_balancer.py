@@ -318,7 +318,7 @@ def test_release_hands_settled_pixels_to_the_text_branch_over_a_run() -> None:
             Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3, every=every
         )
         for step in range(0, 6, every):
-            balancer.update(torch.zeros_like(settled), step, SIZE, settled)
+            balancer.update(torch.zeros_like(settled), step, SIZE, settled, every=every)
         torch.testing.assert_close(balancer.balance, 3 * settled)
 
 
@@ -326,8 +326,7 @@ def test_release_keeps_its_pace_when_a_run_comes_to_balance_less_often() -> None
     settled = torch.ones(1, 1, *SIZE, dtype=torch.float64)
     balancer = balancer_of(Recipe.BALANCED, batch=1, steps=6, prior=0, lean=0, release=3)
     for step, every in ((0, 1), (1, 1), (2, 2), (4, 2)):
-        balancer.every = every
-        balancer.update(torch.zeros_like(settled), step, SIZE, settled)
+        balancer.update(torch.zeros_like(settled), step, SIZE, settled, every=every)
     torch.testing.assert_close(balancer.balance, 3 * settled)
 
 

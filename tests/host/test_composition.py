@@ -248,16 +248,12 @@ def test_release_of_an_area_conditioning_on_the_text_branch(fresh: Host) -> None
 
 def test_an_area_has_as_many_cells_as_the_whole_latent(fresh: Host) -> None:
     """Gradients are smoothed at the attention's scale, wherever it was read."""
-    branch, run = (
-        fresh.pack("nodes.host.sampling.branch"),
-        fresh.pack("nodes.host.sampling.run").Run,
-    )
+    pull = fresh.pack("realcompo_core.sampling.pull")
     objects = fresh.pack("realcompo_core.words.grounding").Objects(
         ("cat",), ((1,),), (torch.ones(1, 64, 32),), ((0,),)
     )
-    reading = branch.Reading(torch.ones(1, 1, 16, 8), objects, torch.zeros(1, 1))
-    pull = branch.Pull(torch.zeros(1), torch.zeros(1, 4, 64, 64), (reading,))
-    assert run._cells({"text": pull}, torch.zeros(1, 1, 64, 64)) == (16, 16)
+    reading = pull.Reading(torch.ones(1, 1, 16, 8), objects, torch.zeros(1, 1))
+    assert pull.finest_cells([reading], torch.zeros(1, 1, 64, 64)) == (16, 16)
 
 
 def test_conditionings_of_other_sigmas_are_left_out(fresh: Host) -> None:

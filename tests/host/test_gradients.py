@@ -24,8 +24,7 @@ def total_loss(pulls: dict) -> float:
 def rebalanced_loss(run: Any, latent: Tensor, sigma: Tensor) -> float:
     """The loss of both branches at the present balance; the balance is put back."""
     balance = run.balancer.balance
-    text, spatial = run._predict(0, latent, sigma)
-    pulls = run._rebalance(0, latent, sigma, text, spatial)
+    pulls = run.rebalance(latent, sigma, run.predict(latent, sigma))
     run.balancer.balance = balance
     return total_loss(pulls)
 
@@ -34,8 +33,8 @@ def test_the_loss_on_a_fixed_latent_falls_along_the_gradient(host: Host) -> None
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[float]:
         losses = []
         for _ in range(6):
-            text, spatial = run._predict(0, latent, sigma)
-            losses.append(total_loss(run._rebalance(0, latent, sigma, text, spatial)))
+            predictions = run.predict(latent, sigma)
+            losses.append(total_loss(run.rebalance(latent, sigma, predictions)))
         return losses
 
     losses = inspect(host, Scene(**SIZE), look, prior=0.0, step_scale=0.5)
@@ -102,7 +101,7 @@ def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:
         recomputing = replace(run.objective, checkpointing=True)
         early = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
         recomputed = run.text.pull(latent, sigma, recomputing, gradient=True).gradient
-        branch = host.pack("nodes.host.sampling.branch")
+        branch = host.pack("nodes.host.sampling.prepared_model")
         install = branch.Capture.install
         branch.Capture.install = lambda self, options, ending: install(self, options)
         try:

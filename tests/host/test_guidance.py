@@ -36,8 +36,8 @@ def moving_in_place(host: Host) -> Callable[[Any], Any]:
         ) -> list:
             unmoved = x.clone()
             super().predict(lambda *_: [], model, conds, unmoved, timestep, options)
-            x.add_(self.offset)
-            self.offset = 0.0
+            x.add_(self.frame.offset)
+            self.frame.offset = 0.0
             return executor(model, conds, x, timestep, options)
 
     def sample(executor: Any, *args: Any) -> Tensor:
@@ -100,7 +100,8 @@ def test_euler_is_the_explicit_algorithm(host: Host) -> None:
                 * sigma**2
                 * run.text.pull(x, sigma, objective, gradient=True).gradient
             )
-        denoised = run.text.predict(x, sigma, uncond=True).guided(7.5)
+        cond, uncond = run.text.predict(x, sigma)
+        denoised = uncond + (cond - uncond) * 7.5
         sigma_next = run.schedule.sigmas[1]
         return x + (sigma_next - sigma) * (x - denoised) / sigma
 
@@ -298,18 +299,17 @@ def test_the_balance_gradient_knows_of_the_moves(host: Host) -> None:
     """Against moving the balance and reading the loss, with a spatial branch that is guided."""
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
-        run.last_step = -1  # as at the first evaluation of the step, which is guided
-        text, spatial = run._predict(0, latent, sigma)
+        text, spatial = run.predict(latent, sigma, first=True)  # only that one is guided
         assert spatial.move.abs().max() > 0 and text.move.abs().max() == 0
         slopes: list[Tensor] = []
         run.balancer.update = lambda g, *_: slopes.append(g) or torch.ones(1)
         start = run.balancer.balance
-        run._rebalance(0, latent, sigma, text, spatial)
+        run.rebalance(latent, sigma, (text, spatial))
         direction = slopes[0] / slopes[0].abs().max()
         losses = []
         for sign in (1, -1):
             run.balancer.balance = start + sign * 0.05 * direction
-            pulls = run._rebalance(0, latent, sigma, text, spatial)
+            pulls = run.rebalance(latent, sigma, (text, spatial))
             losses.append(sum(float(pull.losses) for pull in pulls.values()))
         return float((slopes[0] * direction).sum()), (losses[0] - losses[1]) / 0.1
 

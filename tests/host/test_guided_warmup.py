@@ -47,22 +47,23 @@ def nudges_of(host: Host) -> Iterator[list[tuple[float, Tensor]]]:
 @contextmanager
 def latents_of(host: Host) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
     """Every latent at which the spatial branch predicts, its sigma, and what it predicts there."""
-    branch = host.pack("nodes.host.sampling.branch").Branch
-    finish, found = branch._prediction, []
+    kind = host.pack("nodes.host.sampling.prepared_model").PreparedModel
+    finish, found = kind._checked, []
 
     def noting(
         self: Any, out: list, conds: list, latent: Tensor, sigma: Tensor, options: dict
     ) -> Any:
-        prediction = finish(self, out, conds, latent, sigma, options)
+        cond, uncond = finish(self, out, conds, latent, sigma, options)
         if self.name == "spatial":
-            found.append((latent.clone(), sigma.clone(), prediction.guided(self.guider.cfg)))
-        return prediction
+            guided = uncond + (cond - uncond) * self.guider.cfg
+            found.append((latent.clone(), sigma.clone(), guided))
+        return cond, uncond
 
-    branch._prediction = noting
+    kind._checked = noting
     try:
         yield found
     finally:
-        branch._prediction = finish
+        kind._checked = finish
 
 
 def run(

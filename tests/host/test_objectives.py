@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,11 +54,10 @@ def test_branch_weights_split_the_gradient(host: Host) -> None:
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
         slopes: list[Tensor] = []
         run.balancer.update = lambda g, *_: slopes.append(g) or torch.ones(1)
-        text, spatial = run._predict(0, latent, sigma)
-        settings = run.settings
+        predictions = run.predict(latent, sigma)
         for weights in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (3.0, 0.5)):
-            run.settings = replace(settings, text_loss=weights[0], spatial_loss=weights[1])
-            run._rebalance(0, latent, sigma, text, spatial)
+            run.method.passes.weights = dict(zip(("text", "spatial"), weights, strict=True))
+            run.rebalance(latent, sigma, predictions)
         return slopes
 
     scene = Scene(**SIZE | {"gligen": True})

@@ -1,23 +1,62 @@
-"""What must hold of models and conditionings before anything is loaded."""
+"""What must hold of models, conditionings and sigmas before anything is loaded."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from comfy.model_patcher import ModelPatcher
+from torch import Tensor
 
 from ....realcompo_core.errors import InputError, within
 from ....realcompo_core.sampling.attention import Layers
+from ....realcompo_core.sampling.schedule import Schedule
+from ....realcompo_core.sampling.settings import BalancerSettings
 from ....realcompo_core.words.grounding import grounded
 from ..model.unet import attention_blocks, choose_blocks
 
 
 def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Layers) -> None:
-    """Raise :class:`InputError`, before anything is loaded, for a model whose attention can't be read so."""
+    """Raise :class:`InputError` for a model whose attention can't be read so."""
     with within(f"{name} model"):
         choose_blocks(attention_blocks(patcher.model), downsample, layers, latent=(1, 1))
 
 
 def check_layout(name: str, positive: list[dict]) -> None:
-    """Raise :class:`InputError` for conditionings, as options or as processed for a run, of which none has a layout."""
+    """Raise :class:`InputError` where no conditioning has a layout.
+
+    ``positive`` are conditionings' options, or conditionings as processed for a run.
+    """
     if not grounded(positive):
-        fix = "Connect the RealCompo Layout Conditioning node, or sample without guidance and in the mode fixed."
+        fix = (
+            "Connect the RealCompo Layout Conditioning node, "
+            "or sample without guidance and in the mode fixed."
+        )
         raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
+
+
+def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
+    """Raise :class:`InputError` unless both models' latents and sigmas mean the same."""
+    formats = [patcher.get_model_object("latent_format") for patcher in (text, spatial)]
+    alike = type(formats[0]) is type(formats[1])
+    if not alike or formats[0].scale_factor != formats[1].scale_factor:
+        got = " and ".join(type(form).__name__ for form in formats)
+        fix = "Use two models of one family."
+        raise InputError("spatial model", "the text model's latent format", got, fix)
+    samplings = [type(patcher.get_model_object("model_sampling")) for patcher in (text, spatial)]
+    if samplings[0].noise_scaling is not samplings[1].noise_scaling:
+        got = " and ".join(_bases(sampling) for sampling in samplings)
+        fix = "Don't mix flow and diffusion models."
+        raise InputError("spatial model", "the text model's sampling type", got, fix)
+
+
+def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
+    """Return the schedule of a run's sigmas. Raises :class:`InputError` where they ascend."""
+    values = sigmas.tolist()
+    if any(later > earlier for earlier, later in pairwise(values)):
+        fix = "Use a scheduler's sigmas as they are, and sample each descent by itself."
+        raise InputError("sigmas", "noise levels that descend", "some that ascend", fix)
+    return Schedule(values, settings.warmup_steps(len(values) - 1), settings.every)
+
+
+def _bases(sampling: type) -> str:
+    return "+".join(base.__name__ for base in sampling.__bases__)

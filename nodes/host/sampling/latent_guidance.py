@@ -14,49 +14,57 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ....realcompo_core.errors import naming
+from ....realcompo_core.sampling.frame import MovingFrame, movable
 from ....realcompo_core.sampling.latent_guidance import GuidanceSettings, descend
 from ....realcompo_core.sampling.schedule import Schedule
 from ..model.gradients import differentiable_patcher, reserve_gradient_memory
-from .branch import Branch
 from .checks import check_layout
 from .objective import Objective
+from .prepared_model import PreparedModel
 
 KEY = "realcompo_latent_guidance"
 
 
 @dataclass(frozen=True)
 class LatentGuidance:
-    """Before a step's first evaluation, gradient steps on the latent while the objective is above a threshold."""
+    """Gradient steps on the latent before a step's first evaluation.
+
+    They go on while the ``objective`` is above the settings' threshold. ``node`` is named in errors.
+    """
 
     settings: GuidanceSettings
     objective: Objective
-    node: str  # named in errors
+    node: str
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
-        """A clone of the model that any sampler runs guided, after what it is already guided by."""
+        """Return a clone that any sampler runs guided, after what it is already guided by."""
         clone = differentiable_patcher(model).clone()
         clone.set_attachments(KEY, (*guidances_of(clone), self))
         wrap_sampling(clone, _sample_guided)
         reserve_gradient_memory(clone)
         return clone
 
-    def moved(self, branch: Branch, latent: Tensor, sigma: Tensor, mask: Tensor | float) -> Tensor:
-        """The latent [B, C, H, W] after at most ``iterations`` moves; where ``mask`` is 0 it stays as it is."""
+    def moved(
+        self, model: PreparedModel, latent: Tensor, sigma: Tensor, mask: Tensor | float
+    ) -> Tensor:
+        """Return the latent [B, C, H, W] after at most ``iterations`` moves.
+
+        Where ``mask`` is 0 it stays as it is.
+        """
         for _ in range(self.settings.iterations):
             with naming(self.node):
-                pull = branch.pull(latent, sigma, self.objective, gradient=True)
+                pull = model.pull(latent, sigma, self.objective, gradient=True)
             finite = pull.gradient.isfinite().all(dim=(1, 2, 3))
             moves = ((pull.losses > self.settings.threshold) & finite).view(-1, 1, 1, 1)
             if not moves.any():
                 break
-            latent = torch.where(
-                moves, descend(latent, pull.gradient * mask, sigma, self.settings.scale), latent
-            )
+            lower = descend(latent, pull.gradient * mask, sigma, self.settings.scale)
+            latent = torch.where(moves, lower, latent)
         return latent
 
 
 def guidances_of(model: ModelPatcher) -> tuple[LatentGuidance, ...]:
-    """What a model is guided by, in the order in which it acts."""
+    """Return what a model is guided by, in the order in which it acts."""
     return model.get_attachment(KEY) or ()
 
 
@@ -68,38 +76,30 @@ def wrap_sampling(model: ModelPatcher, wrapper: Callable | None) -> None:
 
 
 def guided(
-    branch: Branch, latent: Tensor, sigma: Tensor, mask: Tensor | float, step: int, steps: int
+    model: PreparedModel,
+    latent: Tensor,
+    sigma: Tensor,
+    mask: Tensor | float,
+    step: int,
+    steps: int,
 ) -> Tensor:
-    """The latent [B, C, H, W] at which a branch is evaluated at this step; the same object if nothing guides it.
+    """Return the latent [B, C, H, W] at which a model is evaluated at this step.
 
-    ``mask`` is 0 where the latent must stay (:func:`movable`).
+    It is the same object if nothing guides the model. ``mask`` is 0 where the latent must stay.
     """
-    for guidance in guidances_of(branch.guider.model_patcher):
+    for guidance in guidances_of(model.guider.model_patcher):
         if guidance.settings.guides(step, steps):
-            latent = guidance.moved(branch, latent, sigma, mask)
+            latent = guidance.moved(model, latent, sigma, mask)
     return latent
 
 
 class GuidedRun:
-    """One sampling run in coordinates that move with the latent.
+    """One sampling run of a guided model, in a frame that moves with the latent."""
 
-    A sampler keeps its latent to itself: what is done to the model's input alone would be undone by its next step.
-    So the guided latent is the sampler's latent x plus an ``offset``, the sum of all moves so far. The model is
-    evaluated at ``x + offset`` and the sampler is told ``denoised - offset``: its noise estimate is then that of the
-    guided latent, ``((x + offset) - denoised) / sigma``, and since a sampler's step adds fractions of latents and
-    predictions that sum to one, and noise, ``x + offset`` goes where a step from the guided latent leads. The offset
-    is added to what the sampler returns and reports.
-
-    This is exact for samplers of one step, of whatever order and however random, and for those that remember noise
-    estimates. One that remembers denoised predictions (dpmpp_2m, uni_pc) weighs the last one negatively, and so counts
-    a move once more with that weight: about ``(1 - r) / 2`` for a ratio r of neighbouring sigmas. One that looks ahead
-    to the next step's sigma (heun) is moved at that look already.
-    """
-
-    def __init__(self, branch: Branch, sigmas: Tensor, mask: Tensor | None) -> None:
-        self.branch, self.schedule = branch, Schedule(sigmas.tolist())
+    def __init__(self, model: PreparedModel, sigmas: Tensor, mask: Tensor | None) -> None:
+        self.model, self.schedule = model, Schedule(sigmas.tolist())
         self.mask = movable(mask)
-        self.offset: Tensor | float = 0.0
+        self.frame = MovingFrame()
         self.last_step = -1
 
     def predict(
@@ -111,29 +111,17 @@ class GuidedRun:
         timestep: Tensor,
         options: dict,
     ) -> list[Tensor]:
-        """As the host's ``calc_cond_batch``, in the sampler's coordinates."""
-        latent = x + self.offset
+        """As the host's ``calc_cond_batch``, at the sampler's latent."""
         step = self.schedule.step(float(timestep.max()))
         if step > self.last_step:
             self.last_step = step
-            moved = guided(self.branch, latent, timestep, self.mask, step, self.schedule.steps)
-            self.offset, latent = self.offset + (moved - latent), moved
-        return [out - self.offset for out in executor(model, conds, latent, timestep, options)]
+            self._move(self.frame.seen(x), timestep, step)
+        found = executor(model, conds, self.frame.seen(x), timestep, options)
+        return [self.frame.told(out) for out in found]
 
-
-def movable(mask: Tensor | None) -> Tensor | float:
-    """1 where an inpainting sampler's mask [B, C, H, W] lets the latent move: where that mixes the original in, an
-    offset could not be taken back whole."""
-    return 1.0 if mask is None else (mask >= 1).to(mask)
-
-
-def reporting(callback: Callable | None, run: Any) -> Callable | None:
-    """The host's callback for each step, told the latents and predictions where ``run.offset`` leads."""
-    if callback is None:
-        return None
-    return lambda step, denoised, x, total: callback(
-        step, denoised + run.offset, x + run.offset, total
-    )
+    def _move(self, latent: Tensor, sigma: Tensor, step: int) -> None:
+        moved = guided(self.model, latent, sigma, self.mask, step, self.schedule.steps)
+        self.frame.move(moved - latent)
 
 
 def _sample_guided(
@@ -148,15 +136,14 @@ def _sample_guided(
     *rest: Any,
 ) -> Tensor:
     """A stock run of a guided model."""
-    branch = Branch("guided", guider, Counter())
-    branch.options = extra_args["model_options"]
+    model = PreparedModel("guided", guider, Counter())
+    model.options = extra_args["model_options"]
     with naming(guidances_of(guider.model_patcher)[0].node):
-        check_layout(branch.name, branch.positive)
-    run = GuidedRun(branch, sigmas, mask)
-    options = comfy.model_patcher.create_model_options_clone(branch.options)
+        check_layout(model.name, model.positive)
+    run = GuidedRun(model, sigmas, mask)
+    options = comfy.model_patcher.create_model_options_clone(model.options)
     add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, run.predict, options, True)
     extra_args = extra_args | {"model_options": options}
-    samples = executor(
-        guider, sigmas, extra_args, reporting(callback, run), noise, latent_image, mask, *rest
-    )
-    return samples + run.offset
+    told = run.frame.reporting(callback)
+    samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
+    return run.frame.seen(samples)

@@ -15,7 +15,7 @@ from ....realcompo_core.sampling.trace import Step, Trace
 from ....realcompo_core.words.grounding import OPTION, Grounding, grounded
 from ..model.capture import Capture, reads_only, watch
 from ..model.unet import attention_blocks, choose_blocks
-from .branch import readings_of
+from .readings import readings_of
 
 KEY = "realcompo_recorder"
 

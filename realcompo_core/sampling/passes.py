@@ -1,0 +1,86 @@
+"""Gradient passes through the branches, within the memory there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from .branch import Branch, Point, Prediction, Side
+from .pull import Pull
+
+Branches = Mapping[Side, Branch]
+Predictions = dict[Side, Prediction]
+Pulls = dict[Side, Pull]
+
+
+def predict(branches: Branches, at: Point) -> Predictions:
+    """Evaluate branches at a point, without a graph."""
+    return {side: branch.predict(at) for side, branch in branches.items()}
+
+
+class GradientPasses:
+    """What attention asks for, and how much memory may be spent on it.
+
+    ``weights`` says how much each side's loss counts: one of 0 needs no gradient. Attention is read
+    at every n-th step (``every``). Where a pass raises one of ``out_of_memory``, the run turns to
+    ``checkpointing`` from there on. Where that is not enough, this step goes without, and the rest
+    of the run reads half as often. ``release`` frees what the device still caches.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[Side, float],
+        every: int = 1,
+        checkpointing: bool = False,
+        out_of_memory: type[BaseException] | tuple[type[BaseException], ...] = MemoryError,
+        release: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.weights, self.every, self.checkpointing = weights, every, checkpointing
+        self.out_of_memory, self.release = out_of_memory, release
+
+    def pull(self, branches: Branches, at: Point) -> Pulls:
+        """Return what each branch's attention asks for; nothing where memory is too short."""
+
+        def passes() -> Pulls:
+            return {side: branch.pull(at, **self._how(side)) for side, branch in branches.items()}
+
+        return self._within_memory(passes)
+
+    def predict_and_pull(self, branches: Branches, at: Point) -> tuple[Predictions, Pulls]:
+        """Return predictions and what attention asks for, by one evaluation of each conditioning.
+
+        Where memory is too short, plain predictions and nothing.
+        """
+        predictions: Predictions = {}
+
+        def passes() -> Pulls:
+            pulls: Pulls = {}
+            for side, branch in branches.items():
+                predictions[side], pulls[side] = branch.predict_and_pull(at, **self._how(side))
+            return pulls
+
+        pulls = self._within_memory(passes)
+        return (predictions, pulls) if pulls else (predict(branches, at), {})
+
+    def _how(self, side: Side) -> dict[str, bool]:
+        return {"gradient": self.weights[side] > 0, "checkpointing": self.checkpointing}
+
+    def _within_memory(self, passes: Callable[[], Pulls]) -> Pulls:
+        for _ in range(2):
+            try:
+                return passes()
+            except self.out_of_memory:
+                pass  # the exception's frames hold the pass's tensors until here
+            self.release()
+            if self.checkpointing:
+                break
+            self._warn("from here on with checkpointing")
+            self.checkpointing = True
+        self.every = 2 * self.every
+        once_in = f"so do all but one in {self.every} from here on"
+        self._warn(f"even with checkpointing; this step goes without, and {once_in}")
+        return {}
+
+    @staticmethod
+    def _warn(what: str) -> None:
+        logging.warning("RealCompo: memory is short for attention's gradient; %s", what)
