@@ -14,7 +14,7 @@ from .settings import BalancerSettings, Mode, Start
 
 
 def blend(text: Tensor, spatial: Tensor, weight: Tensor) -> Tensor:
-    """RealCompo eq. 1-3: ``w_text*text + (1 - w_text)*spatial`` per pixel, exact at 0 and 1.
+    """Blend per pixel, RealCompo eq. 1-3: ``w_text*text + (1 - w_text)*spatial``; exact at 0, 1.
 
     ``text`` and ``spatial`` are denoised [B, C, H, W], ``weight`` is w_text [B, 1, H, W].
     """
@@ -22,17 +22,20 @@ def blend(text: Tensor, spatial: Tensor, weight: Tensor) -> Tensor:
 
 
 def next_latent(latent: Tensor, denoised: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """One Euler step: ``x + (sigma_next - sigma) * eps`` with ``eps = (x - denoised) / sigma``."""
+    """Take one Euler step: ``x + (sigma_next - sigma) * eps``, ``eps = (x - denoised) / sigma``.
+
+    ``latent`` and ``denoised`` are [B, C, H, W], both sigmas [B, 1, 1, 1].
+    """
     return latent + (sigma_next - sigma) * (latent - denoised) / sigma
 
 
 def balance_gradient(gradient: Tensor, text: Tensor, spatial: Tensor, balance: Tensor) -> Tensor:
-    """RealCompo eq. 7 in closed form: dL/dbalance [B, 1, H, W].
+    """Return dL/dbalance [B, 1, H, W], RealCompo eq. 7 in closed form.
 
-    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W], ``text`` and ``spatial`` the two branches' own next
-    latents (:func:`next_latent`) that x' was blended from:
-    ``sum_c g_c * w_text * w_spatial * (x'_text - x'_spatial)_c``. Their difference is the paper's
-    ``(sigma_next - sigma) * (eps_text - eps_spatial)``.
+    ``gradient`` is dL/dx' at the next latent x' [B, C, H, W]. ``text`` and ``spatial`` are the two
+    branches' own next latents (:func:`next_latent`) that x' was blended from. The result is
+    ``sum_c g_c * w_text * w_spatial * (x'_text - x'_spatial)_c``. The difference of the latents is
+    the paper's ``(sigma_next - sigma) * (eps_text - eps_spatial)``.
     """
     weight = balance.sigmoid()
     return weight * (1 - weight) * (gradient * (text - spatial)).sum(dim=1, keepdim=True)
@@ -49,9 +52,8 @@ def smooth(gradient: Tensor, cells: tuple[int, int]) -> Tensor:
 def normalise(gradient: Tensor) -> Tensor:
     """Scale each sample of [B, C, H, W] to rms 1; a zero gradient stays zero."""
     peak = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
-    unit = torch.where(
-        peak > 0, gradient / peak, torch.zeros_like(gradient)
-    )  # squares neither vanish nor overflow
+    # Of values up to 1, squares neither vanish nor overflow.
+    unit = torch.where(peak > 0, gradient / peak, torch.zeros_like(gradient))
     rms = unit.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     return unit / torch.where(rms > 0, rms, torch.ones_like(rms))
 
@@ -117,7 +119,10 @@ class Balancer:
 
 
 def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed: int) -> Tensor:
-    """The balance [B, 1, H, W] before the first update; see :class:`Start`."""
+    """Return the balance [B, 1, H, W] before the first update; see :class:`Start`.
+
+    ``regions`` [objects, H, W] are in latent cells.
+    """
     if settings.mode is Mode.FIXED:
         logit = torch.tensor(settings.text_weight, dtype=regions.dtype).logit()
         return logit.to(regions.device).expand(batch, 1, *regions.shape[-2:])
@@ -131,8 +136,11 @@ def start_balance(settings: BalancerSettings, regions: Tensor, batch: int, seed:
 
 
 def _random_balance(regions: Tensor, batch: int, seed: int) -> Tensor:
-    """The difference of two independent normal maps, drawn on the CPU so that every device agrees, and once for all
-    samples, so that a batch starts as its samples do alone."""
+    """The difference of two independent normal maps.
+
+    It is drawn on the CPU, so that every device agrees, and once for all samples, so that a batch
+    starts as its samples do alone.
+    """
     generator = torch.Generator().manual_seed(seed)
     text, spatial = torch.randn(2, 1, 1, *regions.shape[-2:], generator=generator)
     return (text - spatial).to(regions).expand(batch, -1, -1, -1)

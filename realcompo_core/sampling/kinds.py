@@ -9,7 +9,7 @@ from .settings import BalancerSettings, Mode
 
 
 class Kind(Enum):
-    """What happens at a step's first evaluation; at its others the kind is one that reads nothing."""
+    """What happens at a step's first evaluation; its others are of a kind that reads nothing."""
 
     ONE_SIDED = auto()  # the only branch predicts: the stock sampler
     SPATIAL_ONLY = auto()  # warm-up: the spatial branch predicts

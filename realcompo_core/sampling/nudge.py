@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .balancer import normalise
 
-MOST_OF_NOISE = 0.25  # the rms of a nudge, at most, beside the noise: a zero-SNR step leaves 2% of what was there
+# Of a nudge beside the noise, its rms at most: a zero-SNR step leaves 2% of what was there.
+MOST_OF_NOISE = 0.25
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,22 @@ class Nudge:
     every: int = 1
 
     def at(self, sigma: Tensor, guidance: float) -> Tensor:
-        """The move [B, C, H, W] of a latent at ``sigma`` [B] or [1]: ``guidance`` times as far as the sampler has gone
-        meanwhile, but for every unit of guidance no farther than a quarter of the noise that is left."""
-        reach = torch.minimum(self.every * (self.sigma - sigma), MOST_OF_NOISE * sigma).clamp(min=0)
+        """Return the move [B, C, H, W] of a latent at ``sigma`` [B] or [1].
+
+        It is ``guidance`` times as far as the sampler has gone meanwhile. For every unit of
+        guidance it is no farther than a quarter of the noise that is left.
+        """
+        gone = self.every * (self.sigma - sigma)
+        reach = torch.minimum(gone, MOST_OF_NOISE * sigma).clamp(min=0)
         return guidance * reach.view(-1, 1, 1, 1) * self.direction
 
 
 def against(gradient: Tensor, outside: Tensor, mask: Tensor | float = 1.0) -> Tensor:
-    """A :class:`Nudge`'s direction: against dL/dx [B, C, H, W], its rms where ``mask`` is 1 the share of attention
-    ``outside`` its regions [B], 0..1, so that it fades as attention comes into place.
+    """Return a :class:`Nudge`'s direction [B, C, H, W]: against dL/dx, ``gradient``.
 
-    Zero where the mask is 0, and in a sample whose gradient or attention is not finite.
+    Where ``mask`` is 1, its rms is the share of attention ``outside`` its regions [B], 0..1, so
+    that it fades as attention comes into place. It is zero where the mask is 0, and in a sample
+    whose gradient or attention is not finite.
     """
     mask = torch.ones_like(gradient) * mask
     size = outside.view(-1, 1, 1, 1) * mask.mean(dim=(1, 2, 3), keepdim=True).sqrt()

@@ -1,16 +1,20 @@
-"""Reading cross-attention: attn2 replace patches on chosen blocks; after the last an early exit, or the graph's end."""
+"""Reading cross-attention, by attn2 replace patches on chosen blocks.
+
+After the last of them comes an early exit, or the end of the graph.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import comfy.model_patcher
-import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key, get_wrappers_with_key
 from torch import Tensor
 
 from ....realcompo_core.sampling.attention import over_tokens, pool, token_probabilities
@@ -22,26 +26,30 @@ EXIT = "realcompo_exit"
 
 @dataclass(frozen=True)
 class Watched:
-    """What is read of one conditioning: its objects, with regions in latent cells of its area, and the
-    number of ``rows`` of its text, which a batch with a longer text repeats."""
+    """What is read of one conditioning: its objects, with regions in latent cells of its area.
+
+    ``rows`` is the length of its text, which a batch with a longer text repeats.
+    """
 
     objects: Objects
     rows: int
 
 
 def watch(conds: list[dict], latent: tuple[int, int]) -> dict[UUID, Watched]:
-    """What to read of the conditionings that carry a layout, for a latent of (height, width) cells."""
-    return {
-        cond["uuid"]: Watched(_objects_of(cond, latent), _rows_of(cond)) for cond in grounded(conds)
-    }
+    """Return what to read of the conditionings that carry a layout, by the host's id of each.
+
+    ``latent`` is its height and width in cells.
+    """
+    found = {}
+    for cond in grounded(conds):
+        rows = cond["model_conds"]["c_crossattn"].cond.shape[1]
+        found[cond["uuid"]] = Watched(_objects_of(cond, latent), rows)
+    return found
 
 
 def reads_only(options: dict) -> bool:
-    """Whether these options belong to a pass that only reads attention."""
-    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-    return bool(
-        comfy.patcher_extension.get_wrappers_with_key(kind, EXIT, options, is_model_options=True)
-    )
+    """Say whether these options belong to a pass that only reads attention."""
+    return bool(get_wrappers_with_key(WrappersMP.APPLY_MODEL, EXIT, options, is_model_options=True))
 
 
 class Capture:
@@ -59,50 +67,55 @@ class Capture:
         return self  # hosts deep-copy model options; the maps must still arrive here
 
     def record(self, q: Tensor, k: Tensor, options: Mapping[str, Any]) -> None:
-        """Keep the maps of every watched conditioning in this batch; ``q`` and ``k`` as projected."""
+        """Keep the maps of every watched conditioning in this batch.
+
+        ``q`` [rows, pixels, heads*d] and ``k`` [rows, text tokens, heads*d] are as projected.
+        """
         height, width = options["activations_shape"][-2:]
         uuids, sides = options["uuids"], options["cond_or_uncond"]
         rows = zip(uuids, sides, q.chunk(len(uuids)), k.chunk(len(uuids)), strict=True)
         for uuid, side, q_rows, k_rows in rows:
-            # The host lends a positive with an area, id and all, to the negative: side 0 is the positive.
+            # The host lends a positive with an area, id and all, to the negative: side 0 is the
+            # positive.
             if side == 0 and uuid in self.watched:
-                tokens = [token for group in self.watched[uuid].objects.tokens for token in group]
+                watched = self.watched[uuid]
+                tokens = list(chain.from_iterable(watched.objects.tokens))
                 found = token_probabilities(q_rows, k_rows, options["n_heads"], tokens)
-                repeats = k.shape[1] // self.watched[uuid].rows
-                self.maps.setdefault(uuid, []).append(
-                    repeats * found.unflatten(-1, (height, width))
-                )
+                repeats = k.shape[1] // watched.rows
+                maps = repeats * found.unflatten(-1, (height, width))
+                self.maps.setdefault(uuid, []).append(maps)
 
     def pooled(self) -> list[tuple[Objects, Tensor]]:
-        """For each conditioning that ran: its objects, and their attention [B, objects, h, w]."""
-        return [
-            (objects, over_tokens(pool(maps), objects.tokens)) for objects, maps in self.layers()
-        ]
+        """Return, for each conditioning that ran, its objects and their attention.
+
+        Attention is [B, objects, h, w], the mean over layers.
+        """
+        found = []
+        for objects, maps in self.layers():
+            found.append((objects, over_tokens(pool(maps), objects.tokens)))
+        return found
 
     def layers(self) -> list[tuple[Objects, list[Tensor]]]:
-        """For each conditioning that ran: its objects, and a list of ``maps``."""
+        """Return, for each conditioning that ran, its objects and a list of ``maps``."""
         return [(self.watched[uuid].objects, maps) for uuid, maps in self.maps.items()]
 
     def install(self, model_options: dict, ending: Ending | None = None) -> dict:
-        """A copy of ``model_options`` whose chosen blocks report here; after the last of them comes ``ending``."""
+        """Return a copy of ``model_options`` whose chosen blocks report here.
+
+        After the last of them comes ``ending``.
+        """
         options = comfy.model_patcher.create_model_options_clone(model_options)
         for block in self.blocks:
             last = ending.act if ending and block is self.blocks[-1] else None
             _wrap_attention(options, block.key, self.record, last)
         if ending:
-            kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-            comfy.patcher_extension.add_wrapper_with_key(
-                kind, ending.key, ending.wrapper, options, True
-            )
+            kind = WrappersMP.APPLY_MODEL
+            add_wrapper_with_key(kind, ending.key, ending.wrapper, options, True)
         return options
 
 
-def _rows_of(cond: dict) -> int:
-    return cond["model_conds"]["c_crossattn"].cond.shape[1]
-
-
 def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:
-    """A conditioning's objects with regions [objects, h, w] in latent cells, cut to its area if it has one."""
+    """A conditioning's objects, their regions [objects, h, w] in latent cells of its area."""
     objects = cond[OPTION].objects(*latent)
     if cond.get("area") is None:
         return objects
@@ -124,8 +137,10 @@ class AttentionPatch:
         self.report, self.occupant, self.last = report, occupant, last
         self.added: list[tuple[Callable, dict]] = []
 
-    @torch.compiler.disable  # a compiler would keep guards on what was reported before, and compile at every step
+    # A compiler would keep guards on what was reported before, and compile at every step.
+    @torch.compiler.disable
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
+        """Attend as before [rows, pixels, heads*d]."""
         self.report(q, k, options)
         if self.last:
             self.last()
@@ -139,12 +154,12 @@ class AttentionPatch:
             attn_precision=options["attn_precision"],
             transformer_options=options,
         )
-        return sum(
-            (callback(out, q, k, v, options, **kwargs) for callback, kwargs in self.added), out
-        )
+        for callback, kwargs in self.added:
+            out = out + callback(out, q, k, v, options, **kwargs)
+        return out
 
     def add(self, callback: Callable, **kwargs: Any) -> None:
-        """Let another pack add its attention to this block's, as IPAdapter does with its own kind."""
+        """Let another pack add its attention to this block's, as IPAdapter does."""
         if hasattr(self.occupant, "add"):
             self.occupant.add(callback, **kwargs)
         else:
@@ -159,7 +174,10 @@ class AttentionPatch:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a pass does once the last captured block has reported: ``act`` there, ``wrapper`` around the model."""
+    """What a pass does once the last captured block has reported.
+
+    ``act`` happens there, ``wrapper`` is around the model; ``key`` is the wrapper's name.
+    """
 
     key: str
     act: Callable[[], None]

@@ -1,4 +1,7 @@
-"""Models that torch compiles: without their compiled form where gradients are wanted, and in copies of their own."""
+"""Models that torch compiles.
+
+Gradients are taken without their compiled form. A copied module gets a compiled form of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,17 @@ from comfy_api.torch_helpers.torch_compile import COMPILE_KEY, TORCH_COMPILE_KWA
 
 @contextmanager
 def uncompiled() -> Generator[None]:
-    """Run compiled modules as they were written: with borrowed weights, other attention, and left half-way,
-    a pass would be compiled for itself."""
+    """Run compiled modules as they were written.
+
+    With borrowed weights, other attention, and left half-way, a pass would be compiled for itself.
+    """
     eager = getattr(torch.compiler, "set_stance", nullcontext)  # since torch 2.6
     with eager("force_eager"):
         yield
 
 
 def compile_anew(patcher: ModelPatcher) -> ModelPatcher:
-    """Make a patcher with a copy of a module run what was compiled of that module as a compiled copy.
+    """Compile the copied module of a patcher, where its original was compiled.
 
     Neither the host's wrapper nor an object patch looks at the module that the patcher has now.
     """

@@ -1,4 +1,7 @@
-"""The toy world's trained weights as ComfyUI's own objects: MODEL, CLIP, VAE, CONTROL_NET and GLIGEN."""
+"""The toy world's trained weights as ComfyUI's own objects.
+
+MODEL, CLIP, VAE, CONTROL_NET and GLIGEN.
+"""
 
 from __future__ import annotations
 
@@ -41,26 +44,31 @@ WEIGHTS = Path(__file__).resolve().parents[3] / "demo" / "weights"
 
 
 class ToyLatent(comfy.latent_formats.LatentFormat):
-    """16 channels, an eighth of the picture's size; the preview is the autoencoder's own mean colour of a cell."""
+    """16 channels, an eighth of the picture's size.
+
+    The preview shows a cell in the autoencoder's own mean colour.
+    """
 
     latent_channels = LATENT_CHANNELS
 
     def preview_with(self, weights: Mapping[str, Tensor]) -> None:
-        self.latent_rgb_factors = (
-            weights["decoder.weight"].float().reshape(3, -1, LATENT_CHANNELS).mean(1).T.tolist()
-        )
-        self.latent_rgb_factors_bias = (
-            weights["decoder.bias"].float().reshape(3, -1).mean(1).tolist()
-        )
+        """Take the decoder's weights [3 * pixels, channels] and biases for previews."""
+        factors = weights["decoder.weight"].float().reshape(3, -1, LATENT_CHANNELS).mean(1)
+        self.latent_rgb_factors = factors.T.tolist()
+        biases = weights["decoder.bias"].float().reshape(3, -1).mean(1)
+        self.latent_rgb_factors_bias = biases.tolist()
 
 
 class ToyConfig(comfy.supported_models_base.BASE):
+    """What ComfyUI knows of a family of models."""
+
     latent_format = ToyLatent
     memory_usage_factor = 0.1
 
     def get_model(
         self, state_dict: Any, prefix: str = "", device: Any = None
     ) -> comfy.model_base.BaseModel:
+        """Return the untrained network inside ComfyUI's own model."""
         kind = comfy.model_base.ModelType.V_PREDICTION
         return comfy.model_base.BaseModel(self, model_type=kind, device=device, unet_model=ToyUNet)
 
@@ -85,19 +93,22 @@ class ToyVAE(comfy.sd.VAE):
 
 
 def read(name: str) -> dict[str, Tensor]:
-    """One weights file of this folder; never a pickle."""
+    """Return the tensors of a file of the demo's weights; never a pickle."""
     return comfy.utils.load_torch_file(str(WEIGHTS / f"{name}.safetensors"), safe_load=True)
 
 
 def load_base() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
-    """The text-to-image model, in fp32 on a CPU and in what ComfyUI prefers elsewhere."""
+    """Return the text-to-image model, in fp32 on a CPU and in what ComfyUI prefers elsewhere."""
     weights = read("base")
     vae = ToyVAE(_part(weights, VAE_PREFIX))
     return _model(weights), _clip(_part(weights, TEXT_PREFIX)), vae
 
 
 def load_controlnet() -> comfy.controlnet.ControlNet:
-    """The painted-box branch; its hint is a picture of boxes or outlines filled with the objects' colours."""
+    """Return the painted-box branch.
+
+    Its hint is a picture of boxes or outlines filled with the objects' colours.
+    """
     weights = read("controlnet")
     device, dtype = management.get_torch_device(), _dtype(weights)
     cast = management.unet_manual_cast(dtype, device)
@@ -108,7 +119,7 @@ def load_controlnet() -> comfy.controlnet.ControlNet:
 
 
 def load_gligen() -> comfy.model_patcher.ModelPatcher:
-    """The box branch, by ComfyUI's own loader."""
+    """Return the box branch, by ComfyUI's own loader."""
     model = comfy.gligen.load_gligen(read("gligen")).float().eval()
     device, offload = management.get_torch_device(), management.unet_offload_device()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)

@@ -1,9 +1,13 @@
-"""Two branches from one loaded checkpoint: when they may share its module, and a copy when they may not."""
+"""Two branches from one loaded checkpoint.
+
+When they may share its module, and a copy of it when they may not.
+"""
 
 from __future__ import annotations
 
 import copy
 import logging
+from itertools import chain
 from typing import Any
 
 import comfy.model_management
@@ -13,9 +17,10 @@ from .compiling import compile_anew
 
 
 def may_share(one: ModelPatcher, other: ModelPatcher, hooked: bool) -> bool:
-    """Whether two patchers of one module want the same weights in it.
+    """Say whether two patchers of one module want the same weights in it.
 
-    ``hooked``: weight hooks on the conditionings change weights while sampling, for one branch only.
+    ``hooked`` says that weight hooks on the conditionings change weights while sampling, for one
+    branch only.
     """
     same_weights = one.patches_uuid == other.patches_uuid or not (one.patches or other.patches)
     same_objects = one.object_patches == other.object_patches
@@ -25,15 +30,14 @@ def may_share(one: ModelPatcher, other: ModelPatcher, hooked: bool) -> bool:
 
 
 def own_copy(patcher: ModelPatcher) -> ModelPatcher:
-    """A clone of the patcher around its own copy of the module, in its unpatched state."""
+    """Return a clone of the patcher around its own copy of the module, unpatched."""
     megabytes = patcher.model_size() / 2**20
     logging.info(
         "RealCompo: both branches use one checkpoint with different patches; copying it (%.0f MB)",
         megabytes,
     )
-    if getattr(
-        patcher, "is_dynamic", bool
-    )():  # newer hosts keep such weights on disk: load them once more
+    if getattr(patcher, "is_dynamic", bool)():
+        # Newer hosts keep such weights on disk: load them once more.
         return compile_anew(patcher.clone(disable_dynamic=True))
     _unload(patcher)
     clone = patcher.clone()
@@ -44,20 +48,30 @@ def own_copy(patcher: ModelPatcher) -> ModelPatcher:
 
 
 def give_own_hooks(conds: dict[str, list[dict]]) -> None:
-    """Give a branch's conditionings hooks of their own: the schedule of a hook moves as its branch samples,
-    and a branch that shared it would find it already moved."""
+    """Give a branch's conditionings hooks of their own.
+
+    The schedule of a hook moves as its branch samples. A branch that shared it would find it
+    already moved.
+    """
     clones: dict[int, Any] = {}
-    for cond in (cond for group in conds.values() for cond in group if cond.get("hooks")):
-        hooks = cond["hooks"]
+    for cond in chain.from_iterable(conds.values()):
+        hooks = cond.get("hooks")
+        if not hooks:
+            continue
         if id(hooks) not in clones:
-            clones[id(hooks)] = hooks.clone()
-            for hook in clones[id(hooks)].hooks:
-                hook.hook_keyframe = hook.hook_keyframe.clone()
+            clones[id(hooks)] = _cloned_hooks(hooks)
         cond["hooks"] = clones[id(hooks)]
 
 
+def _cloned_hooks(hooks: Any) -> Any:
+    clones = hooks.clone()
+    for hook in clones.hooks:
+        hook.hook_keyframe = hook.hook_keyframe.clone()
+    return clones
+
+
 def _copied(model: Any) -> Any:
-    """A deep copy of the weights; the model's description is shared, and can't be copied on every host."""
+    """A deep copy of the weights. The model's description is shared: some hosts can't copy it."""
     return copy.deepcopy(model, {id(model.model_config): model.model_config})
 
 

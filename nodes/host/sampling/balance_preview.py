@@ -20,7 +20,10 @@ from ....realcompo_core.sampling.trace import Trace
 def balance_preview(
     patcher: ModelPatcher, steps: int, trace: Trace
 ) -> Callable[[int, Tensor, Tensor, int], None]:
-    """A sampler's callback, as ``latent_preview.prepare_callback``, whose previews show the trace's newest balance."""
+    """Return a sampler's callback, as ``latent_preview.prepare_callback`` does.
+
+    Its previews show the trace's newest balance beside the picture.
+    """
     previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
     progress = comfy.utils.ProgressBar(steps)
 
@@ -35,8 +38,10 @@ def balance_preview(
 
 
 def with_balance(image: Image.Image, trace: Trace) -> Image.Image:
-    """A preview of the first sample and, to its right, where which branch leads; one alone in warm-up and in the
-    modes of one branch."""
+    """Return a preview of the first sample and, to its right, which branch leads where.
+
+    In warm-up and in the modes of one branch that is one branch everywhere.
+    """
     weight = trace.steps[-1].weight if trace.steps else None
     alone = trace.settings is not None and trace.settings.mode is Mode.TEXT_ONLY
     weight = torch.full((1, 1), float(alone)) if weight is None else weight[0, 0]

@@ -8,7 +8,11 @@ from torch import Tensor
 
 
 class HoldingSampler:
-    """A stand-in for a sampler: the stock run that calls it has a model ready, and holds it while ``body`` runs."""
+    """A stand-in for a sampler.
+
+    The stock run that calls it has a model ready, and holds it while ``body`` runs with the
+    options that it prepared. ``result`` is what the body returned.
+    """
 
     def __init__(self, body: Any) -> None:
         self.body = body
@@ -17,5 +21,6 @@ class HoldingSampler:
     def sample(
         self, guider: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor, *_: Any
     ) -> Tensor:
+        """Run the body once, in place of a sampler's steps."""
         self.result = self.body(extra_args["model_options"])
         return noise

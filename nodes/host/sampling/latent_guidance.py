@@ -29,7 +29,7 @@ KEY = "realcompo_latent_guidance"
 class LatentGuidance:
     """Gradient steps on the latent before a step's first evaluation.
 
-    They go on while the ``objective`` is above the settings' threshold. ``node`` is named in errors.
+    They go on while the ``objective`` is above the settings' threshold. Errors name ``node``.
     """
 
     settings: GuidanceSettings

@@ -14,15 +14,18 @@ from .objective import Objective
 
 
 def layout_guidance(settings: GuidanceSettings, node: str) -> LatentGuidance:
-    """Guidance by the layout in the positive conditioning; heads are averaged before the loss is taken."""
-    return LatentGuidance(
-        settings, Objective("guidance", early_decoder, _loss, "sample without the guidance"), node
-    )
+    """Return guidance by the layout in the positive conditioning.
+
+    Heads are averaged before the loss is taken.
+    """
+    objective = Objective("guidance", early_decoder, _loss, "sample without the guidance")
+    return LatentGuidance(settings, objective, node)
 
 
 def _loss(capture: Capture) -> Tensor:
-    found = [
-        layout_guidance_loss(maps, objects.regions, [len(tokens) for tokens in objects.tokens])
-        for objects, maps in capture.layers()
-    ]
+    """The mean over conditionings [B]."""
+    found = []
+    for objects, maps in capture.layers():
+        tokens = [len(positions) for positions in objects.tokens]
+        found.append(layout_guidance_loss(maps, objects.regions, tokens))
     return torch.stack(found).mean(dim=0)

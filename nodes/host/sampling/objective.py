@@ -15,10 +15,11 @@ from ..model.unet import Block, choose_blocks
 
 @dataclass(frozen=True)
 class Objective:
-    """``blocks`` chooses what is read for a latent of (height, width) cells; ``loss`` [B] of what a capture saw.
+    """What a gradient pass minimises.
 
-    ``name`` tells its evaluations apart from others where they are counted; ``way_out`` is what a user can do where a
-    model has no gradient.
+    ``blocks`` chooses what is read for a latent of (height, width) cells. ``loss`` is that of what
+    a capture saw [B]. ``name`` tells its evaluations apart from others where they are counted.
+    ``way_out`` is what a user can do where a model has no gradient.
     """
 
     name: str
@@ -29,14 +30,13 @@ class Objective:
 
 
 def composition(settings: BalancerSettings) -> Objective:
-    """RealCompo eq. 6 on the layers that the settings name, its weighted sum over objects, and what they add to it."""
+    """Return RealCompo's loss (eq. 6) on the layers that the settings name, and what they add."""
 
     def blocks(found: list[Block], latent: tuple[int, int]) -> list[Block]:
         return choose_blocks(found, settings.downsample, settings.layers, latent)
 
     def loss(capture: Capture) -> Tensor:
-        return sum(
-            joint_loss(attention, objects, settings) for objects, attention in capture.pooled()
-        )
+        losses = [joint_loss(maps, objects, settings) for objects, maps in capture.pooled()]
+        return sum(losses)
 
     return Objective("attention", blocks, loss, "set the mode to fixed", settings.checkpointing)

@@ -21,11 +21,11 @@ from ..model.capture import EARLY_EXIT, GRAPH_END, Capture, watch
 from ..model.compiling import uncompiled
 from ..model.gradients import (
     differentiable,
-    differentiable_options,
     explaining_missing_backward,
     loss_scale,
-    recomputed,
 )
+from ..model.recomputation import recomputed
+from ..model.repairs import differentiable_options
 from ..model.unet import attention_blocks
 from .objective import Objective
 from .readings import pull_of, readings_of

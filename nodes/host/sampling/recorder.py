@@ -26,16 +26,12 @@ class Recorder:
     def __init__(
         self, groundings: list[Grounding], downsample: int, layers: Layers, trace: Trace
     ) -> None:
-        self.groundings, self.downsample, self.layers, self.trace = (
-            groundings,
-            downsample,
-            layers,
-            trace,
-        )
+        self.groundings, self.trace = groundings, trace
+        self.downsample, self.layers = downsample, layers
         self.schedule = Schedule([0.0])
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
-        """A clone of the model that records; its images are bit-equal to the model's."""
+        """Return a clone of the model that records; its images are bit-equal to the model's."""
         clone = model.clone()
         clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._sample)
         clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self._predict)
@@ -56,20 +52,19 @@ class Recorder:
         timestep: Tensor,
         options: dict,
     ) -> list[Tensor]:
-        """One reading a step: multi-stage samplers evaluate a step more than once, and a balancer reads besides."""
+        """One reading a step: multi-stage samplers evaluate a step more than once, and a balancer
+        reads besides."""
         step = self.schedule.step(float(timestep.max()))
         if reads_only(options) or (self.trace.steps and step <= self.trace.steps[-1].index):
             return executor(model, conds, x, timestep, options)
-        size = tuple(x.shape[-2:])
-        watched = watch(
-            [cond for cond in grounded(conds[0] or []) if cond[OPTION] in self.groundings], size
-        )
-        capture = Capture(
-            watched, choose_blocks(attention_blocks(model), self.downsample, self.layers, size)
-        )
+        capture = self._capture(model, conds[0] or [], tuple(x.shape[-2:]))
         out = executor(model, conds, x, timestep, capture.install(options))
         if capture.maps:
-            self.trace.steps.append(
-                Step(step, float(timestep.max()), None, {"model": readings_of(capture)})
-            )
+            readings = {"model": readings_of(capture)}
+            self.trace.steps.append(Step(step, float(timestep.max()), None, readings))
         return out
+
+    def _capture(self, model: Any, positive: list[dict], size: tuple[int, int]) -> Capture:
+        known = [cond for cond in grounded(positive) if cond[OPTION] in self.groundings]
+        blocks = choose_blocks(attention_blocks(model), self.downsample, self.layers, size)
+        return Capture(watch(known, size), blocks)

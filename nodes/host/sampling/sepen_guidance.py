@@ -1,4 +1,7 @@
-"""Separate-and-Enhance at test time (arXiv 2312.06712): both losses move the latent, and no weight is trained."""
+"""Separate-and-Enhance at test time (arXiv 2312.06712): both losses move the latent.
+
+No weight is trained.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from .latent_guidance import LatentGuidance
 from .objective import Objective
 
 
-def separation(settings: SeparationSettings, node: str) -> LatentGuidance:
-    """Guidance by the objects in the positive conditioning, wherever they stand."""
+def sepen_guidance(settings: SeparationSettings, node: str) -> LatentGuidance:
+    """Return guidance by the objects in the positive conditioning, wherever they stand."""
 
     def blocks(found: list[Block], latent: tuple[int, int]) -> list[Block]:
         return choose_blocks(found, settings.downsample, settings.layers, latent)
@@ -25,14 +28,16 @@ def separation(settings: SeparationSettings, node: str) -> LatentGuidance:
         return torch.stack([_loss(maps, settings) for _, maps in capture.pooled()]).mean(dim=0)
 
     moves = GuidanceSettings(settings.scale, 0.0, settings.iterations, settings.start, settings.end)
-    return LatentGuidance(
-        moves, Objective("separation", blocks, loss, "sample without the guidance"), node
-    )
+    objective = Objective("separation", blocks, loss, "sample without the guidance")
+    return LatentGuidance(moves, objective, node)
 
 
 def _loss(maps: Tensor, settings: SeparationSettings) -> Tensor:
     """The weighted sum of both losses [B] of maps [B, objects, h, w]."""
     if maps.shape[1] < 2:
-        fix = "Name two objects or more in SepEn Conditioning or in the layout, each by words of its own."
+        fix = (
+            "Name two objects or more in SepEn Conditioning or in the layout, "
+            "each by words of its own."
+        )
         raise InputError("positive", "two objects or more", str(maps.shape[1]), fix)
     return settings.separate * separate_loss(maps) + settings.enhance * enhance_loss(maps)

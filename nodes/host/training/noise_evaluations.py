@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ....realcompo_core.sampling.attention import pool
 from ....realcompo_core.training.concepts import Example
 from ..model.capture import EARLY_EXIT, Capture, watch
-from ..model.gradients import differentiable_options
+from ..model.repairs import differentiable_options
 from ..model.unet import Block
 from .key_adapter import KeyAdapter
 

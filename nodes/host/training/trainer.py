@@ -26,9 +26,9 @@ from ..model.gradients import (
     differentiable_patcher,
     explaining_missing_backward,
     loss_scale,
-    recomputed,
     reserve_gradient_memory,
 )
+from ..model.recomputation import recomputed
 from ..model.unet import attention_blocks, choose_blocks
 from ..sampling.holding import HoldingSampler
 from ..text.tokenizer import tokenizer_of
