@@ -36,7 +36,7 @@ class Watched:
 
 
 def watch(conds: list[dict], latent: tuple[int, int]) -> dict[UUID, Watched]:
-    """Return what to read of the conditionings that carry a layout, by the host's id of each.
+    """Return what to read of the conditionings that carry a layout, by the host's ids.
 
     ``latent`` is its height and width in cells.
     """
@@ -154,9 +154,10 @@ class AttentionPatch:
             attn_precision=options["attn_precision"],
             transformer_options=options,
         )
+        total = out
         for callback, kwargs in self.added:
-            out = out + callback(out, q, k, v, options, **kwargs)
-        return out
+            total = total + callback(out, q, k, v, options, **kwargs)
+        return total
 
     def add(self, callback: Callable, **kwargs: Any) -> None:
         """Let another pack add its attention to this block's, as IPAdapter does."""
