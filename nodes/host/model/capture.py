@@ -55,8 +55,8 @@ def reads_only(options: dict) -> bool:
 class Capture:
     """Collects attention of the objects of some conditionings while a model runs.
 
-    ``watched`` maps the host's id of a conditioning to what is read of it. ``maps`` fills with lists
-    of [B, T, h, w], one per block run, of the T tokens of all its objects, in their order.
+    ``watched`` maps the host's id of a conditioning to what is read of it. ``maps`` fills with
+    lists of [B, T, h, w], one per block run, of the T tokens of all its objects, in their order.
     """
 
     def __init__(self, watched: Mapping[UUID, Watched], blocks: list[Block]) -> None:
