@@ -15,7 +15,7 @@ from ..realcompo_core.words.tokens import words_of
 from .attention import DOWNSAMPLE, LAYERS
 from .conditioning import matched
 from .host.sampling.checks import check_patcher
-from .host.sampling.sepen_guidance import separation
+from .host.sampling.sepen_guidance import sepen_guidance
 from .host.text.tokenizer import check_clip, tokenizer_of
 from .types import CATEGORY, Node, bounded
 
@@ -140,7 +140,9 @@ class SepEnGuidance(Node):
     def run(cls, model: Any, layers: str, **numbers: Any) -> io.NodeOutput:
         settings = SeparationSettings(layers=Layers(layers), **numbers)
         check_patcher("guided", model, settings.downsample, settings.layers)
-        return io.NodeOutput(separation(settings, cls.define_schema().display_name).attach(model))
+        return io.NodeOutput(
+            sepen_guidance(settings, cls.define_schema().display_name).attach(model)
+        )
 
 
 NODES = [SepEnConditioning, SepEnGuidance]
