@@ -102,10 +102,11 @@ class Trace:
         for step in self.steps:
             last |= step.readings
         rows = []
-        for branch, reading in [(name, one) for name, found in last.items() for one in found]:
-            for index, phrase in enumerate(reading.objects.phrases):
-                inside = 1 - float(reading.losses[:, index].mean())
-                rows.append({"branch": branch, "object": phrase, "inside": inside})
+        for branch, readings in last.items():
+            for reading in readings:
+                for index, phrase in enumerate(reading.objects.phrases):
+                    inside = 1 - float(reading.losses[:, index].mean())
+                    rows.append({"branch": branch, "object": phrase, "inside": inside})
         return rows
 
     def summary(self) -> dict[str, Any]:
