@@ -11,7 +11,7 @@ from statistics import mean
 
 from demo.judging.questions import Prompt, sentence
 from demo.toy.captions import Caption, ground_words, noun_words
-from demo.toy.picture import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, Scene, place
+from demo.toy.picture import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, ToyScene, place
 from testkit.quiet_host import quiet_host
 
 from .arms import Arm
@@ -27,12 +27,12 @@ def asked(kinds: str, form: str) -> Iterator[Prompt]:
     random = Random(SEED)
     for _ in range(PROMPTS):
         things = place(random, [random.choice(KINDS[kinds])]) or ()
-        scene = Scene(things, random.choice(GROUNDS))
+        scene = ToyScene(things, random.choice(GROUNDS))
         text = sentence(random, form, scene) if form != "trained" else plain(random, scene)
         yield Prompt("texture", text, scene, None, asks_ground=True)
 
 
-def plain(random: Random, scene: Scene) -> Caption:
+def plain(random: Random, scene: ToyScene) -> Caption:
     """A sentence as in training: "a red ball on grass"."""
     return Caption(
         (*noun_words(random, scene.things[0], (0,)), *ground_words(random, scene.ground))

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from ..toy.captions import Caption, Word, caption, vocabulary
 from ..toy.networks import TEXT_LENGTH
 from ..toy.paint import paint
-from ..toy.picture import Scene, random_scene
+from ..toy.picture import ToyScene, random_scene
 
 START, END = 49406, 49407
 THINGS, CELLS = 4, 16
@@ -30,7 +30,7 @@ FILLERS = 5
 class Batch:
     """Latents [B, 16, 16, 16], token ids [B, T], and each token's region [B, T, 16, 16] (0 for words of no object)."""
 
-    scenes: list[Scene]
+    scenes: list[ToyScene]
     captions: list[Caption]
     latents: Tensor
     tokens: Tensor
@@ -65,7 +65,7 @@ class Words:
         return torch.tensor([-1, START, END, *sorted(set(self.ids.values()))], dtype=torch.int32)
 
 
-def boxes_of(scene: Scene) -> Tensor:
+def boxes_of(scene: ToyScene) -> Tensor:
     """Objects' boxes as masks [4, 16, 16] of how much of a cell they cover."""
     edges = torch.arange(CELLS + 1) / CELLS
     out = torch.zeros(THINGS, CELLS, CELLS)
@@ -97,7 +97,7 @@ def batches(
         )
 
 
-def _words(words: Words, random: Random, text: Caption, scene: Scene) -> tuple[Tensor, Tensor]:
+def _words(words: Words, random: Random, text: Caption, scene: ToyScene) -> tuple[Tensor, Tensor]:
     regions = torch.zeros(TEXT_LENGTH, CELLS, CELLS)
     if random.random() < DROPOUT:
         return words.encode([]), regions

@@ -14,14 +14,14 @@ from benchmarks.arms import Arm, Bench
 from demo.judging.detect import read
 from demo.judging.questions import Prompt, prompts
 from demo.toy.paint import paint
-from demo.toy.picture import Scene, Thing
+from demo.toy.picture import ToyScene, Thing
 from testkit.graph import Graph
 from testkit.host import Host, PromptError
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 MOST_BYTES = 24 * 2**20
 FILES = {"base", "controlnet", "gligen", "neon_lora"}
-RED = Scene((Thing("red", "circle", 0.5, 0.5, 0.18),), "sand")
+RED = ToyScene((Thing("red", "circle", 0.5, 0.5, 0.18),), "sand")
 
 
 @pytest.fixture(scope="module")
