@@ -29,7 +29,7 @@ from .detect import Found, Reading, overlap
 
 CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
 # Both splits' sentences also open with words and come in an order that training never shows:
-# "in this painting a red ball and two discs, all on grass", "on grass, we see a red ball".
+# "in this painting a red ball and two discs, all on grass", "on grass, here see a red ball".
 OPENINGS = {
     "development": ("in this painting", "we see", "my drawing has"),
     "held-out": ("an image showing", "a scene with", "here see"),
