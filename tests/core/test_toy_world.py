@@ -24,8 +24,8 @@ from demo.toy.picture import (
     PAIRS,
     SHAPES,
     TRAINING_PAIRS,
-    ToyScene,
     Thing,
+    ToyScene,
     random_scene,
 )
 from realcompo_core.layout.text import parse
