@@ -1,4 +1,4 @@
-"""What the pack costs and what its pictures are worth, in the real ComfyUI that the host tests boot or on servers."""
+"""What the pack costs and what its pictures are worth, in a real ComfyUI or on servers."""
 
 from pathlib import Path
 

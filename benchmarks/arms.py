@@ -1,4 +1,4 @@
-"""The arms of the composition benchmark: ways to sample one prompt of the toy world, as graphs of real nodes."""
+"""The composition benchmark's arms: ways to sample a prompt of the toy world, as node graphs."""
 
 from __future__ import annotations
 
@@ -19,60 +19,68 @@ SAMPLING = {
     "scheduler": "normal",
     "denoise": 1.0,
 }
-BALANCER = {
-    **asdict(BalancerSettings()),
-    "object_weights": "",
-}  # what a user gets; the node reads weights as text
+# What a user gets; the node reads weights as text.
+BALANCER = {**asdict(BalancerSettings()), "object_weights": ""}
 
 
-class Bench(Graph):
-    """Loaders, conditionings and an empty latent for one prompt; the spatial branch is ``control`` or ``gligen``."""
+class PromptGraph(Graph):
+    """Loaders, conditionings and an empty latent for one prompt.
+
+    The spatial branch is ``control`` or ``gligen``.
+    """
 
     def __init__(self, prompt: Prompt, seed: int, batch: int = 1, spatial: str = "control") -> None:
         super().__init__()
         loaded = self.add("RealCompoDemoModels", style="photo")
-        self.model, clip, self.vae = loaded[0], loaded[1], loaded[2]
+        self.model, self.vae = loaded[0], loaded[2]
+        clip = loaded[1]
         layout = self.add("RealCompoLayout", layout=prompt.layout)[0]
-        gligen = loaded[4] if spatial == "gligen" else None
-        tied = self.add(
-            "RealCompoLayoutConditioning", clip=clip, text=prompt.text, layout=layout, gligen=gligen
-        )
+        inputs = {"clip": clip, "text": prompt.text, "layout": layout}
+        if spatial == "gligen":
+            inputs["gligen"] = loaded[4]
+        tied = self.add("RealCompoLayoutConditioning", **inputs)
         self.text, self.spatial = tied[0], tied[1]
         self.negative = self.spatial_negative = self.add("CLIPTextEncode", clip=clip, text="")[0]
         if spatial == "control":
-            hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
-            applied = self.add(
-                "ControlNetApplyAdvanced",
-                positive=self.spatial,
-                negative=self.negative,
-                control_net=loaded[3],
-                image=hint,
-                strength=1.0,
-                start_percent=0.0,
-                end_percent=1.0,
-            )
-            self.spatial, self.spatial_negative = applied[0], applied[1]
+            self._control(loaded[3], layout)
         self.latent = self.add("EmptyLatentImage", width=PIXELS, height=PIXELS, batch_size=batch)[0]
         self.seed = seed
 
+    def _control(self, net: list, layout: list) -> None:
+        """Apply a ControlNet that reads painted boxes to the spatial branch."""
+        hint = self.add("RealCompoDemoPaintedBoxes", layout=layout, size=PIXELS)[0]
+        applied = self.add(
+            "ControlNetApplyAdvanced",
+            positive=self.spatial,
+            negative=self.negative,
+            control_net=net,
+            image=hint,
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+        )
+        self.spatial, self.spatial_negative = applied[0], applied[1]
+
     def sample(self, arm: Arm) -> list:
-        """The latent that an arm makes."""
+        """Return the latent that an arm makes."""
         inputs = SAMPLING | {"model": self.model, "latent_image": self.latent, "seed": self.seed}
         text = {"positive": self.text, "negative": self.negative}
         spatial = {"positive": self.spatial, "negative": self.spatial_negative}
         if arm.stock:
-            return self.add("KSampler", **inputs, **(text if arm.stock == "text" else spatial))[0]
+            prompts = text if arm.stock == "text" else spatial
+            return self.add("KSampler", **inputs, **prompts)[0]
         both = text | {f"spatial_{name}": link for name, link in spatial.items()}
         balancer = self.add("RealCompoBalancer", **arm.balancer)[0]
         return self.add("RealCompoKSampler", balancer=balancer, **inputs, **both)[0]
 
     def picture(self, latent: list) -> list:
+        """Return a latent's picture."""
         return self.add("VAEDecode", samples=latent, vae=self.vae)[0]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A name and settings of the balancer; None samples with the stock KSampler on the branch that ``stock`` names.
+    """A name and settings of the balancer, or the branch that the stock KSampler samples.
 
     Static arms do not look at attention; names of the others begin with ``dynamic``.
     """
@@ -83,32 +91,29 @@ class Arm:
 
     @property
     def dynamic(self) -> bool:
+        """Tell whether attention moves the balance."""
         return self.name.startswith("dynamic")
 
     @property
     def balancer(self) -> dict[str, Any]:
-        """Everything that the balancer is set to; nothing for a stock sampler."""
+        """Return everything that the balancer is set to; nothing for a stock sampler."""
         return {} if self.stock else {**BALANCER, **self.settings}
 
 
 SWITCHES = (0.16, 0.2, 0.24, 0.28, 0.4, 0.6)
+FIXED = {"mode": "fixed"}
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "online": False}
 STATIC = (
     Arm("text only", stock="text"),
     Arm("spatial only", stock="spatial"),
-    *(
-        Arm(f"fixed {w}", {"mode": "fixed", "text_weight": w, "warmup": 0.0})
-        for w in (0.3, 0.5, 0.7)
-    ),
-    *(Arm(f"switch at {s}", {"mode": "fixed", "text_weight": 1.0, "warmup": s}) for s in SWITCHES),
+    *(Arm(f"fixed {w}", {**FIXED, "text_weight": w, "warmup": 0.0}) for w in (0.3, 0.5, 0.7)),
+    *(Arm(f"switch at {s}", {**FIXED, "text_weight": 1.0, "warmup": s}) for s in SWITCHES),
     *(Arm(f"prior, warm-up {w}", {**FROZEN, "lean": 0.0, "warmup": w}) for w in (0.0, 0.4)),
     Arm("prior with lean, warm-up 0.2", {**FROZEN, "warmup": 0.2}),
 )
 SWITCHED = {"step_scale": 0.0, "release": 0.0, "prior": 0.0, "lean": 100.0, "limit": 100.0}
-ALONE = {
-    "guidance": 0.0,
-    "warmup": 0.2,
-}  # the balance without guidance, at the warm-up that suits it best
+# The balance without guidance, at the warm-up that suits it best.
+ALONE = {"guidance": 0.0, "warmup": 0.2}
 DYNAMIC = (
     *(Arm(f"dynamic paper, warm-up {w}", {"recipe": "paper", "warmup": w}) for w in (0.0, 0.4)),
     Arm("dynamic official", {"recipe": "official", "warmup": 0.4}),
@@ -122,8 +127,5 @@ DYNAMIC = (
     Arm("dynamic balance alone, no release", {**ALONE, "release": 0.0}),
 )
 ARMS = (*STATIC, *DYNAMIC)
-QUICK = tuple(
-    arm
-    for arm in ARMS
-    if arm.name in ("text only", "spatial only", "fixed 0.5", "dynamic balanced")
-)
+FEW = ("text only", "spatial only", "fixed 0.5", "dynamic balanced")
+QUICK = tuple(arm for arm in ARMS if arm.name in FEW)

@@ -1,4 +1,4 @@
-"""What costs the text branch more, a kind of object that training never showed or a sentence that it never made?
+"""What costs the text branch more: a kind of object or a form of sentence that training lacked?
 
 ``python -m benchmarks.forms``: one object each, through real nodes, by the base alone.
 """
@@ -11,7 +11,7 @@ from statistics import mean
 
 from demo.judging.questions import Prompt, sentence
 from demo.toy.captions import Caption, ground_words, noun_words
-from demo.toy.picture import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, Scene, place
+from demo.toy.picture import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, ToyScene, place
 from testkit.quiet_host import quiet_host
 
 from .arms import Arm
@@ -23,41 +23,39 @@ FORMS = ("trained", "development", "held-out")
 
 
 def asked(kinds: str, form: str) -> Iterator[Prompt]:
-    """Prompts for one object and its ground."""
+    """Draw prompts for one object and its ground."""
     random = Random(SEED)
     for _ in range(PROMPTS):
         things = place(random, [random.choice(KINDS[kinds])]) or ()
-        scene = Scene(things, random.choice(GROUNDS))
+        scene = ToyScene(things, random.choice(GROUNDS))
         text = sentence(random, form, scene) if form != "trained" else plain(random, scene)
         yield Prompt("texture", text, scene, None, asks_ground=True)
 
 
-def plain(random: Random, scene: Scene) -> Caption:
-    """A sentence as in training: "a red ball on grass"."""
-    return Caption(
-        (*noun_words(random, scene.things[0], (0,)), *ground_words(random, scene.ground))
-    )
+def plain(random: Random, scene: ToyScene) -> Caption:
+    """Draw a sentence as in training: "a red ball on grass"."""
+    words = noun_words(random, scene.things[0], (0,))
+    return Caption((*words, *ground_words(random, scene.ground)))
 
 
 def share_right(studio: Studio, of: Iterator[Prompt]) -> float:
+    """Return the share of the text branch's pictures that are all right."""
     arm = Arm("text only", stock="text")
-    return mean(
-        score["success"]
-        for seed, prompt in enumerate(of)
-        for score in studio.scores(prompt, arm, seed)
-    )
+    scores: list[dict] = []
+    for seed, prompt in enumerate(of):
+        scores += studio.scores(prompt, arm, seed)
+    return mean(score["success"] for score in scores)
 
 
 def main() -> None:
+    """Print the share for every kind of object and every form of sentence."""
     with quiet_host() as host:
         studio = Studio(host, BATCH)
         for kinds in KINDS:
             for form in FORMS:
                 right = share_right(studio, asked(kinds, form))
-                print(
-                    f"{kinds} kinds, {form} sentences: {right:.0%} of {PROMPTS * BATCH} pictures right",
-                    flush=True,
-                )
+                of = f"{PROMPTS * BATCH} pictures"
+                print(f"{kinds} kinds, {form} sentences: {right:.0%} of {of} right", flush=True)
 
 
 if __name__ == "__main__":

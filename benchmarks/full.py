@@ -1,8 +1,9 @@
 """What balancing and finetuning cost at true sizes: SD1.5 and SDXL with random weights.
 
-``python -m benchmarks.full [--family sd15 sdxl] [--pixels 512] [--output FILE]``, with ComfyUI at COMFYUI_PATH: fp32 on
-the CPU, fp16 on a GPU, PyTorch's attention on both. A gradient pass is measured in units of one model evaluation of
-one sample; what an image costs follows from that and from the exact counts of ``benchmarks.cost``.
+``python -m benchmarks.full [--family sd15 sdxl] [--pixels 512] [--output FILE]``, with ComfyUI at
+COMFYUI_PATH: fp32 on the CPU, fp16 on a GPU, PyTorch's attention on both. A gradient pass is
+measured in units of one model evaluation of one sample; what an image costs follows from that and
+from the exact counts of ``benchmarks.cost``.
 """
 
 from __future__ import annotations
@@ -24,18 +25,10 @@ from testkit.quiet_host import quiet_host
 from testkit.random_models import SD15, SDXL, Family, random_weight
 
 from . import ROOT
-from .cost import (
-    BUDGET,
-    ROW_STEPS,
-    extra_rows,
-    floor,
-    gradient_pass,
-    rounded,
-    say,
-    surroundings,
-    table,
-)
+from .cost import gradient_pass, surroundings
 from .meters import around, peak_bytes, seconds
+from .rows import BUDGET, STEPS, extra_rows, floor
+from .tables import rounded, say, table
 
 UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
     "sd15": (
@@ -65,10 +58,11 @@ WAYS = {
     "look-ahead": {"online": False},
     "look-ahead, checkpointed": {"online": False, "checkpointing": True},
 }
-# How the warm-up of each way is guided.
-ONLINE = {
-    way: "online, checkpointed" if settings.get("checkpointing") else "online"
-    for way, settings in WAYS.items()
+GUIDING = {  # how the warm-up of each way is guided
+    "online": "online",
+    "online, checkpointed": "online, checkpointed",
+    "look-ahead": "online",
+    "look-ahead, checkpointed": "online, checkpointed",
 }
 TRAINING = {
     "prompt": "a red cube and a blue ball",
@@ -94,12 +88,13 @@ TRAINING = {
 
 @dataclass
 class Calls:
-    """Seconds of every call of a method, and the most MiB that each held over what was there before it."""
+    """Seconds of every call of a method, and the most MiB that each held over what was there."""
 
     times: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
 
     def meter(self, call: Callable[[], Any]) -> None:
+        """Make a call, and note its time and its memory."""
         self.peaks.append(peak_bytes(lambda: self.times.append(seconds(call))) / 2**20)
 
 
@@ -112,7 +107,7 @@ def metered(owner: type, method: str) -> Iterator[Calls]:
 
 
 def true_size(family: str) -> Any:
-    """A patcher of a family's real U-Net with random weights, made in place: it is in memory once."""
+    """Make a patcher of a family's real U-Net with random weights, in place: in memory once."""
     import comfy.model_management as memory
     import comfy.supported_models
     from comfy.model_patcher import ModelPatcher
@@ -139,21 +134,20 @@ class Bench:
         host.functions["true size"] = lambda _: self.patcher
 
     def scene(self) -> Scene:
-        scene = Scene(
-            width=self.pixels, height=self.pixels, gligen=False, family=UNETS[self.family][0]
-        )
+        """Return a graph of both branches with the model."""
+        family, _ = UNETS[self.family]
+        scene = Scene(width=self.pixels, height=self.pixels, gligen=False, family=family)
         scene.model = scene.apply(scene.model, "true size")
         return scene
 
     def measure(self) -> dict[str, Any]:
+        """Measure everything that the report holds of the family."""
         weights = sum(p.nbytes for p in self.patcher.model.diffusion_model.parameters())
-        row = self.row()
+        row, least = self.row(), floor(STEPS)
         ways = {way: self.balance(way, settings, row) for way, settings in WAYS.items()}
         for way, found in ways.items():
-            least, guiding = floor(ROW_STEPS), ways[ONLINE[way]]["row_equivalents"]
-            extra = {
-                every: extra_rows(every, found["row_equivalents"], guiding) for every in BUDGET
-            }
+            balancing, guiding = (ways[one]["row_equivalents"] for one in (way, GUIDING[way]))
+            extra = {every: extra_rows(every, balancing, guiding) for every in BUDGET}
             found["over_floor"] = {every: (least + rows) / least for every, rows in extra.items()}
         return {
             "pixels": self.pixels,
@@ -161,17 +155,15 @@ class Bench:
             "dtype": str(self.patcher.model.get_dtype()).removeprefix("torch."),
             "row_seconds": row,
             "ways": ways,
-            "training": {
-                name: self.train(on) for name, on in (("plain", False), ("checkpointed", True))
-            },
+            "training": {"plain": self.train(False), "checkpointed": self.train(True)},
         }
 
     def row(self) -> float:
-        """Seconds of one evaluation: a prediction without guidance, at other than the first, slow step of a run."""
+        """Return the seconds of one evaluation, at other than the first, slow step of a run."""
         return mean(self.calls("predict", {"mode": "fixed"}, steps=2).times[2:])
 
     def balance(self, way: str, settings: dict[str, Any], row: float) -> dict[str, Any]:
-        """What a gradient pass takes, in evaluations of ``row`` seconds, and holds."""
+        """Return what a gradient pass takes, in evaluations of ``row`` seconds, and holds."""
         say(f"{self.family}: {way}")
         late = settings["online"]
         passes = self.calls(gradient_pass(late), settings, steps=3)  # two of them balance
@@ -179,7 +171,7 @@ class Bench:
         return {"row_equivalents": each, "peak_mb": max(passes.peaks)}
 
     def calls(self, method: str, settings: dict[str, Any], steps: int) -> Calls:
-        """Both branches' calls in a run."""
+        """Meter both branches' calls of a method in a run."""
         scene = self.scene()
         ours = scene.realcompo(settings, steps=steps, cfg=1.0)
         kind = self.host.pack("nodes.host.sampling.prepared_model").PreparedModel
@@ -188,7 +180,7 @@ class Bench:
         return calls
 
     def train(self, checkpointing: bool) -> dict[str, float]:
-        """One step of SepEn Train on one prompt, the second: the first is slow to start."""
+        """Meter the second step of SepEn Train on one prompt: the first is slow to start."""
         say(f"{self.family}: finetuning, {'checkpointed' if checkpointing else 'plain'}")
         trainer = self.host.pack("nodes.host.training.trainer").Trainer
         scene = self.scene()
@@ -200,58 +192,52 @@ class Bench:
 
 
 def report(found: dict[str, Any]) -> str:
-    """The figures as text."""
-    head = f"ComfyUI {found['host_version']}, torch {found['torch']}, {found['device']}, random weights"
+    """Return the figures as text."""
+    host = f"ComfyUI {found['host_version']}, torch {found['torch']}, {found['device']}"
     tables = [family_tables(name, figures) for name, figures in found["families"].items()]
-    return "\n\n".join([head, *tables])
+    return "\n\n".join([f"{host}, random weights", *tables])
 
 
 def family_tables(family: str, found: dict[str, Any]) -> str:
-    about = (
-        f"{family}, {found['pixels']} pixels, {found['dtype']}, weights of {found['weights_mb']:.0f} MiB, "
-        f"{found['row_seconds']:.2f} s a row"
+    """Return what balancing and finetuning a family cost."""
+    size = f"{family}, {found['pixels']} pixels, {found['dtype']}"
+    weights, row = (
+        f"weights of {found['weights_mb']:.0f} MiB",
+        f"{found['row_seconds']:.2f} s a row",
     )
-    lines = [
-        (
-            way,
-            f"{x['row_equivalents']:.2f}",
-            f"{x['over_floor'][1]:.2f}",
-            f"{x['over_floor'][2]:.2f}",
-            f"{x['peak_mb']:.0f}",
-        )
-        for way, x in found["ways"].items()
-    ]
-    header = ("balancing", "rows a pass", "/ floor", "every 2nd", "peak MiB")
-    training = [
-        (name, f"{x['seconds']:.2f}", f"{x['peak_mb']:.0f}")
-        for name, x in found["training"].items()
-    ]
     budgets = ", ".join(f"{budget}" for budget in BUDGET.values())
-    return "\n\n".join(
-        [
-            table(f"{about}; budgets over the floor {budgets}", header, lines),
-            table("SepEn Train, one sample", ("", "s a step", "peak MiB"), training),
-        ]
-    )
+    title = f"{size}, {weights}, {row}; budgets over the floor {budgets}"
+    ways = []
+    for way, figures in found["ways"].items():
+        ratios = [figures["row_equivalents"], *figures["over_floor"].values()]
+        ways.append((way, *(f"{value:.2f}" for value in ratios), f"{figures['peak_mb']:.0f}"))
+    training = []
+    for name, figures in found["training"].items():
+        training.append((name, f"{figures['seconds']:.2f}", f"{figures['peak_mb']:.0f}"))
+    header = ("balancing", "rows a pass", "/ floor", "every 2nd", "peak MiB")
+    balancing = table(title, header, ways)
+    finetuning = table("SepEn Train, one sample", ("", "s a step", "peak MiB"), training)
+    return f"{balancing}\n\n{finetuning}"
 
 
 def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    output = ROOT / "output" / "bench" / "full.json"
     parser = argparse.ArgumentParser(prog="benchmarks.full", description=__doc__)
     parser.add_argument("--family", nargs="+", choices=list(UNETS), default=list(UNETS))
     parser.add_argument("--pixels", type=int, default=512, help="width and height of the picture")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "output" / "bench" / "full.json", help="the JSON file"
-    )
+    parser.add_argument("--output", type=Path, default=output, help="the JSON file")
     return parser.parse_args()
 
 
 def main() -> None:
+    """Measure, print and write the report."""
     options = arguments()
     flags = ["--use-pytorch-cross-attention", *([] if torch.cuda.is_available() else ["--cpu"])]
     with quiet_host(flags) as host:
-        families = {
-            family: Bench(host, family, options.pixels).measure() for family in options.family
-        }
+        families = {}
+        for family in options.family:
+            families[family] = Bench(host, family, options.pixels).measure()
         found = rounded({"families": families} | surroundings())
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(found, indent=2) + "\n")

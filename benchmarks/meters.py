@@ -38,7 +38,7 @@ def counted_rows(unet: nn.Module) -> Iterator[Rows]:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Wall time of a call, its work on a GPU included."""
+    """Return the wall time of a call, its work on a GPU included."""
     synchronise()
     start = time.perf_counter()
     call()
@@ -47,12 +47,13 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def synchronise() -> None:
+    """Wait for a GPU."""
     if on_cuda():
         torch.cuda.synchronize()
 
 
 def on_cuda() -> bool:
-    """Whether the host, which must have booted, samples on CUDA."""
+    """Tell whether the host, which must have booted, samples on CUDA."""
     import comfy.model_management
 
     return comfy.model_management.get_torch_device().type == "cuda"
@@ -60,7 +61,7 @@ def on_cuda() -> bool:
 
 @contextmanager
 def around(owner: type, method: str, wrap: Callable[[Callable], Any]) -> Iterator[None]:
-    """While the context is open, calls of a method go through ``wrap(call)``, which must run ``call()`` once."""
+    """Send calls of a method through ``wrap(call)``, which must run ``call()`` once."""
     original = getattr(owner, method)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +78,7 @@ def around(owner: type, method: str, wrap: Callable[[Callable], Any]) -> Iterato
 
 @contextmanager
 def timed(owner: type, method: str) -> Iterator[list[float]]:
-    """Seconds of every call of a method."""
+    """Note the seconds of every call of a method."""
     times: list[float] = []
     with around(owner, method, lambda call: times.append(seconds(call))):
         yield times
@@ -85,14 +86,14 @@ def timed(owner: type, method: str) -> Iterator[list[float]]:
 
 @contextmanager
 def weighed(owner: type, method: str) -> Iterator[list[int]]:
-    """For every call of a method, the most bytes that it held over what was there before it."""
+    """Note the most bytes that every call of a method held over what was there before it."""
     peaks: list[int] = []
     with around(owner, method, lambda call: peaks.append(peak_bytes(call))):
         yield peaks
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """The most bytes that a call holds: the allocator's own figure on CUDA, else :class:`LiveTensors`."""
+    """Return the most bytes that a call holds, by the allocator or else :class:`LiveTensors`."""
     if not on_cuda():
         with LiveTensors() as live:
             call()
@@ -104,10 +105,11 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Bytes of the tensors that operators make while it is on, forward and backward: ``now`` and at the ``peak``.
+    """Bytes of the tensors that operators make while it is on, ``now`` and at the ``peak``.
 
-    Exact and repeatable, unlike a process' resident memory; it doesn't see what a kernel allocates for
-    itself while it computes. Storages are counted, so views and borrowed weights are free.
+    They are those of forward and backward passes. Exact and repeatable, unlike a process' resident
+    memory; it doesn't see what a kernel allocates for itself while it computes. Storages are
+    counted, so views and borrowed weights are free.
     """
 
     def __init__(self) -> None:
@@ -140,9 +142,11 @@ class LiveTensors(TorchDispatchMode):
 
 
 def storages(tree: Any) -> list[torch.UntypedStorage]:
-    """Storages of all tensors in a structure."""
-    found = [
-        leaf.untyped_storage() if isinstance(leaf, torch.Tensor) else leaf
-        for leaf in tree_leaves(tree)
-    ]
-    return [leaf for leaf in found if isinstance(leaf, torch.UntypedStorage)]
+    """Return the storages of all tensors in a structure, and those that stand there themselves."""
+    found = []
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf.untyped_storage())
+        elif isinstance(leaf, torch.UntypedStorage):
+            found.append(leaf)
+    return found

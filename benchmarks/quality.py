@@ -1,8 +1,9 @@
 """Does balancing help? Composition and realism of every arm on prompts that training never saw.
 
-``python -m benchmarks.quality [--prompts 300] [--split held-out] [--spatial control] [--workers 2]``, with ComfyUI at
-COMFYUI_PATH. Every picture is made by the pack's nodes in a real ComfyUI. Scores are kept as they come, so a run that
-was stopped goes on; each remembers the code that made it, the report counts them, and ``--fresh`` starts anew.
+``python -m benchmarks.quality [--prompts 300] [--split held-out] [--spatial control] [--workers
+2]``, with ComfyUI at COMFYUI_PATH. Every picture is made by the pack's nodes in a real ComfyUI.
+Scores are kept as they come, so a run that was stopped goes on; each remembers the code that made
+it, the report counts them, and ``--fresh`` starts anew.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import product
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +30,24 @@ from demo.judging.questions import CATEGORIES, Prompt, digest, judge, prompts
 from demo.judging.realism import FEATURES, Realism, features
 
 from . import ROOT
-from .arms import ARMS, QUICK, STEPS, Arm, Bench
-from .statistics import MEASURES, above, interval, measures, resamples
+from .arms import ARMS, QUICK, STEPS, Arm, PromptGraph
+from .statistics import MEASURES, above, front, interval, measures, resamples
 
 WEIGHTS = ROOT / "demo" / "weights"
 CODE = ("realcompo_core", "nodes", "demo/toy", "demo/judging")
-HEIGHTS = {
-    "above": "composition",
-    "success_above": "success",
-}  # over a front of that measure against realism
+# Heights over the static arms' front of a measure against realism.
+HEIGHTS = {"above": "composition", "success_above": "success"}
 
 
 def weights_hash() -> str:
-    """A hash of all trained weights."""
+    """Return a hash of all trained weights."""
     files = sorted(WEIGHTS.glob("*.safetensors"))
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)
-    ).hexdigest()[:16]
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in files]
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
 def code_hash() -> str:
-    """A hash of all code that makes or scores a picture."""
+    """Return a hash of all code that makes or scores a picture."""
     files = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
@@ -57,30 +57,29 @@ class Studio:
 
     def __init__(self, host: Any, batch: int = 1, spatial: str = "control") -> None:
         self.host, self.batch, self.spatial = host, batch, spatial
-        vae = host.run(graph := Bench(prompts("development", 1)[0], 0), vae=graph.vae)["vae"]
+        graph = PromptGraph(prompts("development", 1)[0], 0)
+        vae = host.run(graph, vae=graph.vae)["vae"]
         self.realism = Realism(lambda pictures: through(vae, pictures))
 
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> list[dict[str, Any]]:
-        """Scores of each picture of a batch."""
-        bench = Bench(prompt, seed, self.batch, self.spatial)
-        pictures = self.host.run(bench, pictures=bench.picture(bench.sample(arm)))[
-            "pictures"
-        ].movedim(-1, 1)
+        """Score each picture of a batch."""
+        graph = PromptGraph(prompt, seed, self.batch, self.spatial)
+        out = self.host.run(graph, pictures=graph.picture(graph.sample(arm)))
+        pictures = out["pictures"].movedim(-1, 1)
         return [self._score(prompt, picture) for picture in pictures]
 
     def _score(self, prompt: Prompt, picture: torch.Tensor) -> dict[str, Any]:
         scores = asdict(judge(prompt, read(picture))) | {"realism": self.realism.score(picture)}
-        values = dict(zip(FEATURES, features(picture).round(5).tolist(), strict=True))
-        pixels = hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]
-        return {name: round(float(v), 5) for name, v in scores.items()} | {
-            "features": values,
-            "pixels": pixels,
-        }
+        line: dict[str, Any] = {name: round(float(value), 5) for name, value in scores.items()}
+        values = features(picture).round(5).tolist()
+        line["features"] = dict(zip(FEATURES, values, strict=True))
+        line["pixels"] = hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16]
+        return line
 
 
 @torch.inference_mode()
 def through(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
-    """Small pictures [B, 3, 64, 64] through the autoencoder and back to their size."""
+    """Send small pictures [B, 3, 64, 64] through the autoencoder and back to their size."""
     large = torch.nn.functional.interpolate(pictures, scale_factor=2).movedim(1, -1)
     out = vae.decode(vae.encode(large)).movedim(-1, 1)
     return torch.nn.functional.interpolate(out, scale_factor=0.5, mode="area")
@@ -97,14 +96,8 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
         for index, prompt, arm in share:
             if not multiprocessing.parent_process().is_alive():
                 return
-            pictures = studio.scores(prompt, arm, seed=index)
-            line = {
-                "arm": arm.name,
-                "balancer": arm.balancer,
-                "code": code,
-                "prompt": index,
-                "pictures": pictures,
-            }
+            line = {"arm": arm.name, "balancer": arm.balancer, "code": code, "prompt": index}
+            line["pictures"] = studio.scores(prompt, arm, seed=index)
             lines.write(json.dumps(line) + "\n")
             lines.flush()
 
@@ -112,28 +105,35 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
 def run(
     arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, workers: int, folder: Path
 ) -> list[dict]:
-    """Score every arm on every prompt that has no score yet; returns all lines, in one order."""
+    """Score every arm on every prompt that has no score yet, and return all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
     mend(folder)
     done = {(line["arm"], line["prompt"]) for line in scored(arms, len(of), folder)}
-    todo = [
-        (i, prompt, arm) for i, prompt in enumerate(of) for arm in arms if (arm.name, i) not in done
-    ]
-    context = multiprocessing.get_context("spawn")
-    jobs = [
-        context.Process(target=work, args=(todo[n::workers], batch, spatial, folder / f"{n}.jsonl"))
-        for n in range(workers)
-    ]
-    for job in jobs if todo else ():
-        job.start()
-    watch(jobs, lambda: len(scored(arms, len(of), folder)), len(done) + len(todo))
-    if any(job.exitcode for job in jobs):
-        raise SystemExit("a worker failed; what it finished is kept")
+    everything = product(enumerate(of), arms)
+    todo = [(i, prompt, arm) for (i, prompt), arm in everything if (arm.name, i) not in done]
+    if todo:
+        jobs = start(todo, batch, spatial, workers, folder)
+        watch(jobs, lambda: len(scored(arms, len(of), folder)), len(done) + len(todo))
+        if any(job.exitcode for job in jobs):
+            raise SystemExit("a worker failed; what it finished is kept")
     return scored(arms, len(of), folder)
 
 
+def start(
+    todo: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, workers: int, folder: Path
+) -> list[SpawnProcess]:
+    """Start workers that share what is to do."""
+    context = multiprocessing.get_context("spawn")
+    jobs = []
+    for number in range(workers):
+        share = (todo[number::workers], batch, spatial, folder / f"{number}.jsonl")
+        jobs.append(context.Process(target=work, args=share))
+        jobs[-1].start()
+    return jobs
+
+
 def scored(arms: Sequence[Arm], count: int, folder: Path) -> list[dict]:
-    """The scores of these arms, as they are set now, on the first prompts, in one order."""
+    """Return the scores of these arms, as they are set now, on the first prompts, in one order."""
     order = {arm.name: number for number, arm in enumerate(arms)}
     balancers = {arm.name: arm.balancer for arm in arms}
     lines = [line for line in lines_of(folder) if balancers.get(line["arm"]) == line["balancer"]]
@@ -142,8 +142,11 @@ def scored(arms: Sequence[Arm], count: int, folder: Path) -> list[dict]:
 
 
 def lines_of(folder: Path) -> list[dict]:
-    """All scores in a folder; a line that is not finished is left out."""
-    return [json.loads(text) for path in sorted(folder.glob("*.jsonl")) for text in _whole(path)]
+    """Return all scores in a folder; a line that is not finished is left out."""
+    lines = []
+    for path in sorted(folder.glob("*.jsonl")):
+        lines += map(json.loads, _whole(path))
+    return lines
 
 
 def mend(folder: Path) -> None:
@@ -156,7 +159,7 @@ def _whole(path: Path) -> list[str]:
     return [text for text in path.read_text().splitlines(keepends=True) if text.endswith("\n")]
 
 
-def watch(jobs: Sequence[multiprocessing.Process], count: Callable[[], int], total: int) -> None:
+def watch(jobs: Sequence[SpawnProcess], count: Callable[[], int], total: int) -> None:
     """Print progress until all workers have ended."""
     started, before = time.monotonic(), count()
     while any(job.is_alive() for job in jobs):
@@ -170,39 +173,55 @@ def watch(jobs: Sequence[multiprocessing.Process], count: Callable[[], int], tot
 
 
 def table(lines: Sequence[dict], arms: Sequence[Arm], of: Sequence[Prompt]) -> dict[str, dict]:
-    """Every arm's measures with intervals; ``above`` is how far a dynamic arm stands over the static front of
-    composition against realism, ``success_above`` over that of success against realism."""
+    """Return every arm's measures with intervals.
+
+    ``above`` is how far a dynamic arm stands over the static front of composition against realism,
+    ``success_above`` over that of success against realism.
+    """
     draws, everything = resamples(len(of)), np.arange(len(of))
     scores = {arm.name: _scores(lines, arm.name) for arm in arms}
-    means = {name: measures(s, everything) for name, s in scores.items()}
-    drawn = {name: measures(s, draws) for name, s in scores.items()}
-    categories = np.array([prompt.category for prompt in of])
+    means = {name: measures(own, everything) for name, own in scores.items()}
+    drawn = {name: measures(own, draws) for name, own in scores.items()}
+    static = [arm.name for arm in arms if not arm.dynamic]
     out = {}
     for arm in arms:
-        row: dict[str, Any] = {name: round(float(means[arm.name][name]), 4) for name in MEASURES}
-        row["by_category"] = {
-            c: round(float(scores[arm.name]["composition"][categories == c].mean()), 4)
-            for c in CATEGORIES
-            if (categories == c).any()
-        }
-        row["ci"] = {name: interval(drawn[arm.name][name]) for name in MEASURES}
-        if arm.dynamic:
-            static = [other.name for other in arms if not other.dynamic]
-            for name, height in HEIGHTS.items():
-                row[name] = round(_above(height, arm.name, static, means), 4)
-                heights = [_above(height, arm.name, static, drawn, i) for i in range(len(draws))]
-                row["ci"][name] = interval(np.array(heights))
+        row = _row(means[arm.name], drawn[arm.name])
+        row["by_category"] = _by_category(scores[arm.name]["composition"], of)
+        for name, height in HEIGHTS.items() if arm.dynamic else ():
+            row[name] = round(_above(height, arm.name, static, means), 4)
+            heights = [_above(height, arm.name, static, drawn, i) for i in range(len(draws))]
+            row["ci"][name] = interval(np.array(heights))
         out[arm.name] = row
     return out
 
 
+def _row(means: dict[str, np.ndarray], drawn: dict[str, np.ndarray]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: round(float(means[name]), 4) for name in MEASURES}
+    return row | {"ci": {name: interval(drawn[name]) for name in MEASURES}}
+
+
+def _by_category(composition: np.ndarray, of: Sequence[Prompt]) -> dict[str, float]:
+    categories = np.array([prompt.category for prompt in of])
+    means = {}
+    for category in CATEGORIES:
+        own = composition[categories == category]
+        if len(own):
+            means[category] = round(float(own.mean()), 4)
+    return means
+
+
 def _scores(lines: Sequence[dict], arm: str) -> dict[str, np.ndarray]:
-    own = [line for line in lines if line["arm"] == arm]
-    return {
-        name: np.array([np.mean([picture[name] for picture in line["pictures"]]) for line in own])
-        for name in MEASURES
-        if name != "joint"
-    }
+    """Return an arm's measures by prompt, each the mean over its pictures."""
+    own = [line["pictures"] for line in lines if line["arm"] == arm]
+    scores = {}
+    for name in MEASURES:
+        if name != "joint":
+            scores[name] = np.array([_mean(pictures, name) for pictures in own])
+    return scores
+
+
+def _mean(pictures: Sequence[dict], name: str) -> float:
+    return float(np.mean([picture[name] for picture in pictures]))
 
 
 def _above(
@@ -221,32 +240,28 @@ def show(rows: dict[str, dict]) -> None:
     heads = [*MEASURES, *HEIGHTS]
     print(f"{'arm':34s}" + "".join(f"{head:>22s}" for head in heads))
     for name, row in rows.items():
-        cells = [
-            f"{row[h]:.3f} [{row['ci'][h][0]:.3f} {row['ci'][h][1]:.3f}]" if h in row else ""
-            for h in heads
-        ]
-        print(f"{name:34s}" + "".join(f"{cell:>22s}" for cell in cells))
+        print(f"{name:34s}" + "".join(f"{_cell(row, head):>22s}" for head in heads))
+
+
+def _cell(row: dict, head: str) -> str:
+    if head not in row:
+        return ""
+    low, high = row["ci"][head]
+    return f"{row[head]:.3f} [{low:.3f} {high:.3f}]"
 
 
 def plot(rows: dict[str, dict], path: Path) -> None:
-    """Composition against realism, with the static arms' front."""
+    """Draw composition against realism, with the static arms' front."""
     from matplotlib.figure import Figure
-
-    from .statistics import front
 
     figure = Figure((11, 8), layout="tight")
     axes = figure.subplots()
-    static = [
-        (row["realism"], row["composition"]) for name, row in rows.items() if "above" not in row
-    ]
-    axes.plot(
-        *zip(*front(static), strict=True),
-        color="grey",
-        linestyle="--",
-        label="front of the static arms",
-    )
-    for name, row in rows.items():
-        point, dynamic = (row["realism"], row["composition"]), "above" in row
+    points = {name: (row["realism"], row["composition"]) for name, row in rows.items()}
+    static = [points[name] for name, row in rows.items() if "above" not in row]
+    corners = zip(*front(static), strict=True)
+    axes.plot(*corners, color="grey", linestyle="--", label="front of the static arms")
+    for name, point in points.items():
+        dynamic = "above" in rows[name]
         axes.plot(*point, "o", color="tab:orange" if dynamic else "tab:blue")
         side = {"ha": "left", "xytext": (6, 0)} if dynamic else {"ha": "right", "xytext": (-6, 0)}
         axes.annotate(name, point, textcoords="offset points", va="center", size=8, **side)
@@ -257,6 +272,7 @@ def plot(rows: dict[str, dict], path: Path) -> None:
 
 
 def parser(about: str | None = __doc__) -> argparse.ArgumentParser:
+    """Return the command line's parser."""
     options = argparse.ArgumentParser(description=about)
     options.add_argument("--prompts", type=int, default=300)
     options.add_argument("--split", choices=("development", "held-out"), default="held-out")
@@ -271,10 +287,11 @@ def parser(about: str | None = __doc__) -> argparse.ArgumentParser:
 def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict[str, dict]:
     """Score, tabulate, print, draw and write ``<name>.json``."""
     of = prompts(options.split, options.prompts)
-    key = f"{options.split}-{options.spatial}-{weights_hash()}-{digest(of[:6])}-{STEPS}-{options.batch}"
+    parts = (options.split, options.spatial, weights_hash(), digest(of[:6]), STEPS, options.batch)
+    folder = options.output / "-".join(map(str, parts))
     if options.fresh:
-        shutil.rmtree(options.output / key, ignore_errors=True)
-    lines = run(arms, of, options.batch, options.spatial, options.workers, options.output / key)
+        shutil.rmtree(folder, ignore_errors=True)
+    lines = run(arms, of, options.batch, options.spatial, options.workers, folder)
     rows = table(lines, arms, of)
     show(rows)
     code = Counter(line.get("code", "unknown") for line in lines)
@@ -289,30 +306,25 @@ def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict
     }
     (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, options.output / f"{name}.png")
-    print(
-        f"weights {report['weights']}, prompts {report['prompts']}; {options.output / name}.json and .png"
-    )
+    files = f"{options.output / name}.json and .png"
+    print(f"weights {report['weights']}, prompts {report['prompts']}; {files}")
     if len(code) > 1:
-        print(
-            f"made by more than one version of the code ({report['code']}); --fresh makes all anew"
-        )
+        versions = f"made by more than one version of the code ({report['code']})"
+        print(f"{versions}; --fresh makes all anew")
     return rows
 
 
 def main() -> None:
+    """Compare all arms, or few on few prompts."""
     known = parser()
     known.add_argument("--quick", action="store_true", help="few prompts and arms")
     options = known.parse_args()
     if options.quick:
         options.prompts = min(options.prompts, 18)
-    usual = (options.split, options.spatial, options.prompts, options.batch) == (
-        "held-out",
-        "control",
-        300,
-        1,
-    )
-    other = f"composition-{options.split}-{options.spatial}-{options.prompts}x{options.batch}"
-    compare(QUICK if options.quick else ARMS, options, "composition" if usual else other)
+    name = f"composition-{options.split}-{options.spatial}-{options.prompts}x{options.batch}"
+    if name == "composition-held-out-control-300x1":
+        name = "composition"
+    compare(QUICK if options.quick else ARMS, options, name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Which settings of the balanced recipe are best? The static arms and candidates, on the development split only.
+"""Which settings of the balanced recipe are best? Static arms and candidates, development split.
 
-``python -m benchmarks.search [--prompts 24] [--batch 4]``, with the options of ``benchmarks.quality``.
+``python -m benchmarks.search [--prompts 24] [--batch 4]``, with the options of
+``benchmarks.quality``.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ CENTRE = {name: BALANCER[name] for name in GRID}
 
 
 def candidates() -> list[Arm]:
-    """The centre, and every setting moved away from it alone."""
-    found = [CENTRE] + [CENTRE | {name: value} for name, values in GRID.items() for value in values]
-    unique = {tuple(settings.items()): settings for settings in found}
-    return [
-        Arm("dynamic " + " ".join(f"{n}={v}" for n, v in s.items()), s) for s in unique.values()
-    ]
+    """Return the centre, and every setting moved away from it alone."""
+    found = [CENTRE]
+    for name, values in GRID.items():
+        found += [CENTRE | {name: value} for value in values]
+    arms = {}
+    for settings in found:
+        name = "dynamic " + " ".join(f"{key}={value}" for key, value in settings.items())
+        arms.setdefault(name, Arm(name, settings))
+    return list(arms.values())
 
 
 def main() -> None:
+    """Score the static arms, today's and all candidates."""
     options = parser(__doc__)
     options.set_defaults(split="development", prompts=24, batch=4)
     chosen = options.parse_args()

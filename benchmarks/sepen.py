@@ -1,9 +1,10 @@
-"""Does Separate-and-Enhance help? Attention and success before and after finetuning, on prompts that it never saw.
+"""Does Separate-and-Enhance help? Attention and success before and after, on unseen prompts.
 
-``python -m benchmarks.sepen [--prompts 60] [--steps 200]``, with ComfyUI at COMFYUI_PATH. The demo's models are
-finetuned by SepEn Train on a concept list without the split's own kinds of objects, with each loss alone and with
-both, or guided by SepEn Guidance, and draw the same prompts with the same noise. Overlap is the separate loss and
-activation the strongest attention of the weakest object, each the mean over a run's steps.
+``python -m benchmarks.sepen [--prompts 60] [--steps 200]``, with ComfyUI at COMFYUI_PATH. The
+demo's models are finetuned by SepEn Train on a concept list without the split's own kinds of
+objects, with each loss alone and with both, or guided by SepEn Guidance, and draw the same prompts
+with the same noise. Overlap is the separate loss and activation the strongest attention of the
+weakest object, each the mean over a run's steps.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from testkit.host import Host
 from testkit.quiet_host import quiet_host
 
 from . import ROOT
-from .arms import PIXELS, SAMPLING, Bench
+from .arms import PIXELS, SAMPLING, PromptGraph
 from .quality import through, weights_hash
 from .statistics import interval, resamples
 
 MULTIPLE = ("overlap", "activation", "success", "composition")
 SINGLE = ("success", "realism")
-TEMPLATES = "a photo of a {a} and a {b}\na {a} and a {b} on the grass\na {a}, a {b} and a {c}\na {a} above a {b}"
+TEMPLATES = """a photo of a {a} and a {b}
+a {a} and a {b} on the grass
+a {a}, a {b} and a {c}
+a {a} above a {b}"""
 TRAINING = {
     "prompt": "",
     "objects": "",
@@ -66,7 +70,7 @@ GUIDANCE = {
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to finetune: the weights of the two losses, both 0 for none; or to guide with them."""
+    """A way to finetune, by the weights of the losses, both 0 for none; or to guide with them."""
 
     name: str
     separate: float = 0.0
@@ -75,7 +79,13 @@ class Arm:
 
     @property
     def trains(self) -> bool:
+        """Tell whether there is anything to finetune."""
         return not self.guides and self.separate + self.enhance > 0
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Return the weights as the nodes' inputs."""
+        return {"separate": self.separate, "enhance": self.enhance}
 
 
 BEFORE, AFTER = Arm("before"), Arm("both", 1.0, 0.5)
@@ -92,13 +102,11 @@ class Studio:
     """Finetunes and draws in one ComfyUI."""
 
     def __init__(self, host: Host, options: argparse.Namespace) -> None:
-        self.host, self.training = (
-            host,
-            {"steps": options.steps, "learning_rate": options.learning_rate},
-        )
-        vae = host.run(graph := Graph(), vae=graph.add("RealCompoDemoModels", style="photo")[2])[
-            "vae"
-        ]
+        self.host = host
+        self.training = {"steps": options.steps, "learning_rate": options.learning_rate}
+        graph = Graph()
+        models = graph.add("RealCompoDemoModels", style="photo")
+        vae = host.run(graph, vae=models[2])["vae"]
         self.realism = Realism(lambda pictures: through(vae, pictures))
 
     def finetune(self, arm: Arm) -> str:
@@ -107,46 +115,40 @@ class Studio:
         models = graph.add("RealCompoDemoModels", style="photo")
         names = "\n".join(f"{colour} {shape}" for colour, shape in TRAINING_PAIRS)
         concepts = graph.add("SepEnConcepts", concepts=names, templates=TEMPLATES, attributes="")[0]
-        losses = {"separate": arm.separate, "enhance": arm.enhance}
-        inputs = TRAINING | self.training | losses
-        trained = graph.add(
-            "SepEnTrain", model=models[0], clip=models[1], concepts=concepts, **inputs
-        )
+        inputs = TRAINING | self.training | arm.losses | {"concepts": concepts}
+        trained = graph.add("SepEnTrain", model=models[0], clip=models[1], **inputs)
         out = self.host.run(graph, model=trained[0], report=trained[3])
         self.host.functions[arm.name] = lambda _: out["model"]
         return out["report"]
 
-    def model(self, bench: Bench, arm: Arm) -> list:
-        """The model that an arm draws with."""
+    def model(self, graph: PromptGraph, arm: Arm) -> list:
+        """Return the model that an arm draws with."""
         if arm.guides:
-            losses = {"separate": arm.separate, "enhance": arm.enhance}
-            return bench.add("SepEnGuidance", model=bench.model, **GUIDANCE | losses)[0]
-        return (
-            bench.add("TestApply", value=bench.model, function=arm.name)[0]
-            if arm.trains
-            else bench.model
-        )
+            return graph.add("SepEnGuidance", model=graph.model, **GUIDANCE | arm.losses)[0]
+        if arm.trains:
+            return graph.add("TestApply", value=graph.model, function=arm.name)[0]
+        return graph.model
 
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> dict[str, float]:
-        """Everything that is measured of one picture."""
-        bench = Bench(prompt, seed)
-        watched = bench.add(
+        """Draw one picture, and return everything that is measured of it."""
+        graph = PromptGraph(prompt, seed)
+        watched = graph.add(
             "RealCompoAttentionCapture",
-            model=self.model(bench, arm),
-            conditioning=bench.text,
+            model=self.model(graph, arm),
+            conditioning=graph.text,
             downsample=0,
             layers="all",
         )
-        sampled = bench.add(
+        sampled = graph.add(
             "KSampler",
             model=watched[0],
-            positive=bench.text,
-            negative=bench.negative,
-            latent_image=bench.latent,
+            positive=graph.text,
+            negative=graph.negative,
+            latent_image=graph.latent,
             seed=seed,
             **SAMPLING,
         )
-        out = self.host.run(bench, pictures=bench.picture(sampled[0]), maps=watched[1])
+        out = self.host.run(graph, pictures=graph.picture(sampled[0]), maps=watched[1])
         picture = out["pictures"].movedim(-1, 1)[0]
         verdict = judge(prompt, read(picture))
         drawn = {
@@ -158,38 +160,44 @@ class Studio:
 
 
 def attention(trace: Trace) -> dict[str, float]:
-    """Overlap and activation, each the mean over the steps of a run."""
+    """Return overlap and activation, each the mean over the steps of a run."""
     maps = [reading.attention for step in trace.steps for reading in step.readings["model"]]
-    several = [m for m in maps if m.shape[1] > 1]
-    overlap = float(np.mean([float(separate_loss(m).mean()) for m in several])) if several else 0.0
-    return {
-        "overlap": overlap,
-        "activation": float(np.mean([float(activation(m).amin(1).mean()) for m in maps])),
-    }
+    overlaps = [float(separate_loss(own).mean()) for own in maps if own.shape[1] > 1]
+    activations = [float(activation(own).amin(1).mean()) for own in maps]
+    overlap = float(np.mean(overlaps)) if overlaps else 0.0
+    return {"overlap": overlap, "activation": float(np.mean(activations))}
 
 
 def drawn(split: str, count: int, objects: range) -> list[Prompt]:
-    """The split's first prompts with that many objects, all of different kinds."""
-    found = (p for p in prompts(split, 40 * count) if len(p.scene.things) in objects)
-    return [p for p in found if len({t.kind for t in p.scene.things}) == len(p.scene.things)][
-        :count
-    ]
+    """Return the split's first prompts with that many objects, all of different kinds."""
+    found = []
+    for prompt in prompts(split, 40 * count):
+        things = prompt.scene.things
+        if len(things) in objects and len({thing.kind for thing in things}) == len(things):
+            found.append(prompt)
+    return found[:count]
 
 
 def table(scores: dict[str, list[dict[str, float]]], measures: Sequence[str]) -> dict[str, dict]:
-    """Each arm's means with intervals, and how far it is from ``before``, prompt by prompt; arms without scores not."""
+    """Return each scored arm's means with intervals, and its change from ``before`` by prompt."""
     draws = resamples(len(scores[BEFORE.name]))
-    values = {
-        arm: {m: np.array([row[m] for row in rows]) for m in measures}
-        for arm, rows in scores.items()
-        if rows
-    }
-    return {arm: row(found, values[BEFORE.name], draws) for arm, found in values.items()}
+    before = columns(scores[BEFORE.name], measures)
+    rows = {arm: columns(found, measures) for arm, found in scores.items() if found}
+    return {arm: row(found, before, draws) for arm, found in rows.items()}
+
+
+def columns(rows: list[dict[str, float]], measures: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return rows of numbers as an array for each measure."""
+    values = {}
+    for measure in measures:
+        values[measure] = np.array([row[measure] for row in rows])
+    return values
 
 
 def row(
     found: dict[str, np.ndarray], before: dict[str, np.ndarray], draws: np.ndarray
 ) -> dict[str, Any]:
+    """Return means and changes of one arm, with intervals."""
     out: dict[str, Any] = {name: round(float(v.mean()), 4) for name, v in found.items()}
     out["ci"] = {name: interval(v[draws].mean(-1)) for name, v in found.items()}
     moved = {name: v - before[name] for name, v in found.items()}
@@ -202,28 +210,27 @@ def show(title: str, rows: dict[str, dict], measures: Sequence[str]) -> None:
     """Print a table: means, and in brackets the interval of the change against ``before``."""
     print(f"\n{title:16s}" + "".join(f"{m:>26s}" for m in measures))
     for arm, row in rows.items():
-        cells = [
-            f"{row[m]:.3f} [{row['change_ci'][m][0]:+.3f} {row['change_ci'][m][1]:+.3f}]"
-            for m in measures
-        ]
-        print(f"{arm:16s}" + "".join(f"{cell:>26s}" for cell in cells))
+        print(f"{arm:16s}" + "".join(f"{_cell(row, measure):>26s}" for measure in measures))
+
+
+def _cell(row: dict, measure: str) -> str:
+    low, high = row["change_ci"][measure]
+    return f"{row[measure]:.3f} [{low:+.3f} {high:+.3f}]"
 
 
 def measure(host: Host, options: argparse.Namespace) -> dict[str, Any]:
     """Train every arm, draw everything, and tabulate."""
     studio = Studio(host, options)
-    multiple, single = (
-        drawn(options.split, options.prompts, range(2, 5)),
-        drawn(options.split, options.singles, range(1, 2)),
-    )
-    found: dict[str, dict[str, list]] = {"multiple": {}, "single": {}}
+    multiple = drawn(options.split, options.prompts, range(2, 5))
+    single = drawn(options.split, options.singles, range(1, 2))
+    several: dict[str, list] = {}
+    alone: dict[str, list] = {}
     for arm in ARMS:
         print(f"{arm.name}\n{studio.finetune(arm) if arm.trains else ''}", flush=True)
-        for kind, of in (("multiple", multiple), ("single", [] if arm.guides else single)):
-            found[kind][arm.name] = [
-                studio.scores(prompt, arm, seed) for seed, prompt in enumerate(of)
-            ]
-    ablation, kept = table(found["multiple"], MULTIPLE), table(found["single"], SINGLE)
+        several[arm.name] = [studio.scores(prompt, arm, i) for i, prompt in enumerate(multiple)]
+        if not arm.guides:
+            alone[arm.name] = [studio.scores(prompt, arm, i) for i, prompt in enumerate(single)]
+    ablation, kept = table(several, MULTIPLE), table(alone, SINGLE)
     show(f"{len(multiple)} prompts", ablation, MULTIPLE)
     show(f"{len(single)} of one object", kept, SINGLE)
     return {
@@ -239,6 +246,7 @@ def measure(host: Host, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=60, help="with several objects")
     parser.add_argument("--singles", type=int, default=30, help="prompts with one object")
@@ -250,6 +258,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Measure, print and write the report."""
     options = arguments()
     torch.set_num_threads(1)  # sums in one order: the same scores every time
     with quiet_host() as host:

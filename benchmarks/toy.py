@@ -1,4 +1,4 @@
-"""What the toy world's models can do: objects drawn and placed by number, attention at mid noise, loading and speed.
+"""What the toy world's models can do: objects drawn and placed, attention at mid noise, speed.
 
 ``python -m benchmarks.toy [--prompts 120]``, on held-out prompts, through real nodes.
 """
@@ -21,99 +21,95 @@ from demo.toy.paint import paint
 from testkit.quiet_host import quiet_host
 
 from . import ROOT
-from .arms import SAMPLING, Arm, Bench
+from .arms import SAMPLING, Arm, PromptGraph
 from .quality import Studio, weights_hash
 
-BRANCHES = {
+BRANCHES = {  # by model, the branch that it is and the look that it was trained on
     "text": ("text", "photo"),
     "control": ("spatial", "flat"),
     "gligen": ("spatial", "flat"),
 }
+MEASURES = ("success", "placed", "realism")
 MID_NOISE = 0.5  # of the schedule
 
 
 def drawn(host: Any, of: list[Prompt], branch: str) -> dict[int, dict[str, float]]:
-    """Success and share of objects in their boxes, by number of objects, of one branch alone."""
+    """Score pictures of one branch alone, by number of objects."""
     kind, _ = BRANCHES[branch]
-    studio, found = (
-        Studio(host, spatial="control" if branch == "text" else branch),
-        defaultdict(list),
-    )
+    arm, studio = Arm(branch, stock=kind), Studio(host, spatial=_spatial(branch))
+    found: dict[int, list[dict]] = defaultdict(list)
     for seed, prompt in enumerate(of):
-        found[len(prompt.scene.things)] += studio.scores(prompt, Arm(branch, stock=kind), seed)
-    return {
-        count: {
-            "pictures": len(scores),
-            **{
-                name: round(mean(s[name] for s in scores), 3)
-                for name in ("success", "placed", "realism")
-            },
-        }
-        for count, scores in sorted(found.items())
-    }
+        found[len(prompt.scene.things)] += studio.scores(prompt, arm, seed)
+    return {count: _means(scores) for count, scores in sorted(found.items())}
+
+
+def _spatial(branch: str) -> str:
+    return "control" if branch == "text" else branch
+
+
+def _means(scores: list[dict]) -> dict[str, float]:
+    means: dict[str, float] = {"pictures": len(scores)}
+    for name in MEASURES:
+        means[name] = round(mean(score[name] for score in scores), 3)
+    return means
 
 
 def attention(host: Any, of: list[Prompt], branch: str) -> float:
-    """Mean share of an object's attention inside its box, in true scenes of the branch's look at mid noise."""
-    kind, look = BRANCHES[branch]
-    shares = []
-    for seed, prompt in enumerate(of):
-        bench = Bench(prompt, seed, spatial="control" if branch == "text" else branch)
-        picture = F.interpolate(
-            paint([prompt.scene], look, torch.Generator().manual_seed(seed)), scale_factor=2
-        )
-        host.functions["picture"] = lambda _, picture=picture: picture.movedim(1, -1)
-        image = bench.add("TestApply", value=bench.vae, function="picture")[0]
-        latent = bench.add("VAEEncode", pixels=image, vae=bench.vae)[0]
-        positive = getattr(bench, kind)
-        watched = bench.add(
-            "RealCompoAttentionCapture",
-            model=bench.model,
-            conditioning=positive,
-            downsample=0,
-            layers="all",
-        )
-        once = SAMPLING | {"steps": 1, "cfg": 1.0, "denoise": MID_NOISE, "seed": seed}
-        sampled = bench.add(
-            "KSampler",
-            model=watched[0],
-            positive=positive,
-            negative=bench.negative,
-            latent_image=latent,
-            **once,
-        )
-        host.forget()  # the picture is not part of the graph's key
-        maps = host.run(bench, latent=sampled[0], maps=watched[1])["maps"]
-        shares.append(1 - float(maps.steps[0].readings["model"][0].losses.mean()))
+    """Return the mean share of an object's attention inside its box, at mid noise.
+
+    It is read in true scenes of the branch's look.
+    """
+    shares = [inside(host, prompt, branch, seed) for seed, prompt in enumerate(of)]
     return round(mean(shares), 3)
 
 
+def inside(host: Any, prompt: Prompt, branch: str, seed: int) -> float:
+    """Return that share for one scene."""
+    kind, look = BRANCHES[branch]
+    small = paint([prompt.scene], look, torch.Generator().manual_seed(seed))
+    picture = F.interpolate(small, scale_factor=2).movedim(1, -1)
+    host.functions["picture"] = lambda _: picture
+    graph = PromptGraph(prompt, seed, spatial=_spatial(branch))
+    image = graph.add("TestApply", value=graph.vae, function="picture")[0]
+    latent = graph.add("VAEEncode", pixels=image, vae=graph.vae)[0]
+    positive = getattr(graph, kind)
+    watched = graph.add(
+        "RealCompoAttentionCapture",
+        model=graph.model,
+        conditioning=positive,
+        downsample=0,
+        layers="all",
+    )
+    once = SAMPLING | {"steps": 1, "cfg": 1.0, "denoise": MID_NOISE, "seed": seed}
+    prompts = {"positive": positive, "negative": graph.negative}
+    sampled = graph.add("KSampler", model=watched[0], latent_image=latent, **prompts, **once)
+    host.forget()  # the picture is not part of the graph's key
+    maps = host.run(graph, latent=sampled[0], maps=watched[1])["maps"]
+    return 1 - float(maps.steps[0].readings["model"][0].losses.mean())
+
+
 def timed(host: Any, prompt: Prompt) -> dict[str, float]:
-    """Seconds to load all weights, and of one dynamic run of 25 steps."""
+    """Time loading all weights, and one dynamic run of 25 steps."""
     host.forget()
-    bench = Bench(prompt, 0)
+    graph = PromptGraph(prompt, 0)
     started = time.perf_counter()
-    host.run(bench, model=bench.model)
+    host.run(graph, model=graph.model)
     loaded = time.perf_counter()
-    host.run(bench, latent=bench.sample(Arm("dynamic")))
-    return {
-        "load": round(loaded - started, 2),
-        "dynamic run": round(time.perf_counter() - loaded, 2),
-    }
+    host.run(graph, latent=graph.sample(Arm("dynamic")))
+    sampled = time.perf_counter()
+    return {"load": round(loaded - started, 2), "dynamic run": round(sampled - loaded, 2)}
 
 
 def main() -> None:
+    """Measure, print and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=120)
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "bench" / "toy.json")
     options = parser.parse_args()
     of = prompts("held-out", options.prompts)
     with quiet_host() as host:
-        report: dict[str, Any] = {
-            "weights": weights_hash(),
-            "prompts": len(of),
-            "seconds": timed(host, of[0]),
-        }
+        report: dict[str, Any] = {"weights": weights_hash(), "prompts": len(of)}
+        report["seconds"] = timed(host, of[0])
         for branch in BRANCHES:
             report[branch] = {
                 "by objects": drawn(host, of, branch),

@@ -1,4 +1,4 @@
-"""``make demo``: the demo workflow on the toy world's trained models, in a real ComfyUI server, over its HTTP API."""
+"""``make demo``: the demo workflow on the toy world's models, in a real ComfyUI server."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ ARMS = {
     "realcompo": "RealCompo",
 }
 SHEETS = ("balance", "attention", "losses")
-SIDE = 200  # of a picture in the comparison, in pixels
+SIDE, HEAD = 200, 22  # of a picture in the comparison and the words above it, in pixels
 
 
 def progress(event: str, data: Any) -> None:
+    """Print how far sampling is."""
     if event == "progress":
         end = "\n" if data["value"] == data["max"] else ""
         print(f"\r  sampling {data['value']}/{data['max']}", end=end, flush=True)
@@ -38,50 +39,50 @@ async def run(client: Client, output: Path) -> Path:
     started = time.monotonic()
     outputs = await client.run(prompt, progress)
     seconds = round(time.monotonic() - started, 2)
-    pictures = {
-        name: await _save(client, images, output / name)
-        for name, images in _by_arm(prompt, outputs).items()
-    }
+    pictures = {}
+    for name, images in _by_arm(prompt, outputs).items():
+        pictures[name] = await _save(client, images, output / name)
     compare(pictures, output / "comparison.png")
     traced = _output_of(prompt, outputs, "RealCompoTracePreview")
     for name, image in zip(SHEETS, traced["images"], strict=True):
         (output / f"{name}.png").write_bytes(await client.file(image))
+    system = (await client.get("system_stats"))["system"]
+    trace = traced["trace"][0]
     report = {
         "image": str(pictures["realcompo"][0]),
         "comparison": str(output / "comparison.png"),
-        "host_version": (await client.get("system_stats"))["system"]["comfyui_version"],
-        "settings": _sampling(prompt) | traced["trace"][0]["settings"],
-        "rows": traced["trace"][0]["rows"],
+        "host_version": system["comfyui_version"],
+        "settings": _sampling(prompt) | trace["settings"],
+        "rows": trace["rows"],
         "seconds": seconds,
-        "losses": traced["trace"][0]["losses"],
+        "losses": trace["losses"],
     }
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return output / "report.json"
 
 
 def compare(pictures: dict[str, list[Path]], path: Path) -> None:
-    """One sheet: a row for each way to sample, a column for each seed."""
-    columns, head = max(map(len, pictures.values())), 22
-    sheet = Image.new("RGB", (columns * SIDE, len(pictures) * (SIDE + head)), "white")
+    """Draw one sheet: a row for each way to sample, a column for each seed."""
+    columns = max(map(len, pictures.values()))
+    sheet = Image.new("RGB", (columns * SIDE, len(pictures) * (SIDE + HEAD)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, (name, files) in enumerate(pictures.items()):
-        top = row * (SIDE + head)
+        top = row * (SIDE + HEAD)
         draw.text((4, top + 3), ARMS[name], fill="black", font=ImageFont.load_default(14))
         for column, file in enumerate(files):
-            sheet.paste(Image.open(file).resize((SIDE, SIDE)), (column * SIDE, top + head))
+            sheet.paste(Image.open(file).resize((SIDE, SIDE)), (column * SIDE, top + HEAD))
     sheet.save(path)
 
 
 def _by_arm(prompt: dict, outputs: dict) -> dict[str, list[dict]]:
-    """Saved images by the arm that their file's name ends with, in the order of :data:`ARMS`."""
-    pictures = {key: value["images"] for key, value in outputs.items() if "images" in value}
-    saved = {
-        prompt[key]["inputs"].get("filename_prefix", ""): images for key, images in pictures.items()
-    }
-    return {
-        name: next(images for prefix, images in saved.items() if prefix.endswith(name))
-        for name in ARMS
-    }
+    """Return saved images by arm: the file's name ends with it. The order is :data:`ARMS`'s."""
+    saved: dict[str, list[dict]] = {}
+    for key, value in outputs.items():
+        prefix = prompt[key]["inputs"].get("filename_prefix", "")
+        for name in ARMS:
+            if "images" in value and prefix.endswith(name):
+                saved[name] = value["images"]
+    return {name: saved[name] for name in ARMS}
 
 
 async def _save(client: Client, images: list[dict], stem: Path) -> list[Path]:
@@ -96,14 +97,13 @@ def _output_of(prompt: dict, outputs: dict, class_type: str) -> dict:
 
 
 def _sampling(prompt: dict) -> dict:
-    inputs = next(
-        node["inputs"] for node in prompt.values() if node["class_type"] == "RealCompoKSampler"
-    )
+    nodes = prompt.values()
+    inputs = next(node["inputs"] for node in nodes if node["class_type"] == "RealCompoKSampler")
     return {name: value for name, value in inputs.items() if not isinstance(value, list)}
 
 
 async def demo(output: Path) -> Path:
-    """The whole demo into a folder; returns the report's path."""
+    """Write the whole demo into a folder, and return the report's path."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     print("starting ComfyUI", flush=True)
@@ -112,6 +112,7 @@ async def demo(output: Path) -> Path:
 
 
 def main() -> int:
+    """Run the demo, and return the exit code."""
     output = ROOT / "output" / "demo"
     try:
         report = asyncio.run(demo(output))

@@ -1,4 +1,7 @@
-"""Benchmark prompts in two splits whose kinds of objects training never shows, and what must hold of a picture."""
+"""Benchmark prompts, and what must hold of a picture.
+
+There are two splits, each with kinds of objects that training never shows.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,26 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, product
 from random import Random
 
-from ..toy.captions import RELATIONS, Caption, Word, ground_words, joined, noun_words, relation
-from ..toy.picture import DEVELOPMENT_PAIRS, GROUNDS, HELD_OUT_PAIRS, Scene, Thing, place
+from ..toy.captions import (
+    RELATIONS,
+    Caption,
+    Word,
+    ground_words,
+    joined,
+    noun_words,
+    relation,
+    side,
+)
+from ..toy.picture import DEVELOPMENT_PAIRS, GROUNDS, HELD_OUT_PAIRS, Thing, ToyScene, place
 from ..toy.picture import PAIRS as ALL_PAIRS
-from .detect import Reading, overlap
+from .detect import Found, Reading, overlap
 
 CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
-# Both splits' sentences also open with words and come in an order that training never shows: "in this painting a red
-# ball and two discs, all on grass", "on grass, an image showing a red ball and two discs".
+# Both splits' sentences also open with words and come in an order that training never shows:
+# "in this painting a red ball and two discs, all on grass", "on grass, here see a red ball".
 OPENINGS = {
     "development": ("in this painting", "we see", "my drawing has"),
     "held-out": ("an image showing", "a scene with", "here see"),
@@ -31,22 +44,22 @@ class Prompt:
 
     category: str
     caption: Caption
-    scene: Scene
+    scene: ToyScene
     related: tuple[int, int] | None
     asks_ground: bool
 
     @property
     def text(self) -> str:
+        """Return the sentence."""
         return str(self.caption)
 
     @property
     def layout(self) -> str:
-        """The scene's boxes for RealCompoLayout."""
-        things = enumerate(self.scene.things)
-        objects = [
-            {"phrase": self.caption.phrase(i), "box": [round(v, 4) for v in t.box]}
-            for i, t in things
-        ]
+        """Return the scene's boxes as text for RealCompoLayout."""
+        objects = []
+        for index, thing in enumerate(self.scene.things):
+            box = [round(value, 4) for value in thing.box]
+            objects.append({"phrase": self.caption.phrase(index), "box": box})
         return json.dumps({"version": 1, "objects": objects})
 
 
@@ -60,16 +73,17 @@ class Verdict:
 
 
 def prompts(split: str, count: int, seed: int = 0) -> list[Prompt]:
-    """``count`` prompts, the categories in turn; the first n are the same for every count."""
-    return [
-        _prompt(Random(f"{split}-{seed}-{i}"), split, CATEGORIES[i % len(CATEGORIES)])
-        for i in range(count)
-    ]
+    """Draw ``count`` prompts, the categories in turn; the first n are the same for every count."""
+    found = []
+    for number, category in zip(range(count), cycle(CATEGORIES), strict=False):
+        found.append(_prompt(Random(f"{split}-{seed}-{number}"), split, category))
+    return found
 
 
 def digest(of: Sequence[Prompt]) -> str:
-    """A hash of texts and layouts."""
-    return hashlib.sha256(json.dumps([(p.text, p.layout) for p in of]).encode()).hexdigest()[:16]
+    """Return a hash of texts and layouts."""
+    pairs = [(prompt.text, prompt.layout) for prompt in of]
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16]
 
 
 def judge(prompt: Prompt, reading: Reading) -> Verdict:
@@ -84,39 +98,30 @@ def judge(prompt: Prompt, reading: Reading) -> Verdict:
 
 
 def _counts(prompt: Prompt, reading: Reading) -> list[bool]:
-    """One fact per kind asked for (exactly as many as asked), and one that nothing else is there."""
+    """Return a fact for each kind (as many as asked), and one that nothing else is there."""
     asked = Counter(thing.kind for thing in prompt.scene.things)
     found = Counter(thing.kind for thing in reading.things)
-    return [
-        *(found[kind] == number for kind, number in asked.items()),
-        not found.keys() - asked.keys(),
-    ]
+    as_many = [found[kind] == number for kind, number in asked.items()]
+    return [*as_many, not found.keys() - asked.keys()]
 
 
 def _relation_holds(prompt: Prompt, reading: Reading) -> bool:
     first, second = (prompt.scene.things[index] for index in prompt.related or ())
     wanted = relation(first, second)
-    pairs = [
-        (a, b)
-        for a in reading.things
-        for b in reading.things
-        if (a.kind, b.kind) == (first.kind, second.kind)
-    ]
-    return any(_relation(a.centre, b.centre) == wanted for a, b in pairs)
+    pairs = product(_of_kind(reading, first), _of_kind(reading, second))
+    return any(_side(a.centre, b.centre) == wanted for a, b in pairs)
 
 
-def _relation(a: tuple[float, float], b: tuple[float, float]) -> str:
-    dx, dy = a[0] - b[0], a[1] - b[1]
-    if abs(dx) > abs(dy):
-        return "left" if dx < 0 else "right"
-    return "above" if dy < 0 else "below"
+def _of_kind(reading: Reading, thing: Thing) -> list[Found]:
+    return [found for found in reading.things if found.kind == thing.kind]
+
+
+def _side(a: tuple[float, float], b: tuple[float, float]) -> str:
+    return side(a[0] - b[0], a[1] - b[1])
 
 
 def _stands(thing: Thing, reading: Reading) -> bool:
-    return any(
-        found.kind == thing.kind and overlap(found.box, thing.box) > INSIDE
-        for found in reading.things
-    )
+    return any(overlap(found.box, thing.box) > INSIDE for found in _of_kind(reading, thing))
 
 
 def _prompt(random: Random, split: str, category: str) -> Prompt:
@@ -125,18 +130,13 @@ def _prompt(random: Random, split: str, category: str) -> Prompt:
     things = place(random, kinds)
     while things is None or (related and relation(things[0], things[1]) is None):
         things = place(random, kinds)
-    scene = Scene(things, random.choice(GROUNDS))
-    return Prompt(
-        category,
-        sentence(random, split, scene, related),
-        scene,
-        related,
-        category in ("texture", "complex"),
-    )
+    scene = ToyScene(things, random.choice(GROUNDS))
+    caption = sentence(random, split, scene, related)
+    return Prompt(category, caption, scene, related, category in ("texture", "complex"))
 
 
 def _kinds(random: Random, split: str, category: str) -> list[tuple[str, str]]:
-    """The objects of a prompt: the first of a kind that is the split's own, the rest of any kind not held out."""
+    """Draw a prompt's kinds: the first is the split's own, the rest are any that isn't held out."""
     kind = random.choice(sorted(PAIRS[split]))
     colour = kind[0]
     others = [pair for pair in ALL_PAIRS if pair != kind and pair not in HELD_OUT_PAIRS]
@@ -152,11 +152,16 @@ def _kinds(random: Random, split: str, category: str) -> list[tuple[str, str]]:
 
 
 def sentence(
-    random: Random, split: str, scene: Scene, related: tuple[int, int] | None = None
+    random: Random, split: str, scene: ToyScene, related: tuple[int, int] | None = None
 ) -> Caption:
-    """A true sentence about a scene, in a form of the split's own; ``related``: whose places it compares."""
-    owners = [tuple(range(len(scene.things)))] if len({t.kind for t in scene.things}) == 1 else None
-    groups = owners or [(index,) for index in range(len(scene.things))]
+    """Draw a true sentence about a scene, in a form of the split's own.
+
+    ``related`` are the things whose places it compares.
+    """
+    indices = range(len(scene.things))
+    groups = [(index,) for index in indices]
+    if len({thing.kind for thing in scene.things}) == 1:
+        groups = [tuple(indices)]
     phrases = [noun_words(random, scene.things[group[0]], group) for group in groups]
     if related:
         between = relation(scene.things[0], scene.things[1])

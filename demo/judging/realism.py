@@ -30,56 +30,61 @@ REFERENCES = 400
 
 
 def features(picture: Tensor) -> np.ndarray:
-    """[3, H, W] in 0..1 -> the statistics of :data:`FEATURES`, in units of brightness."""
+    """Return the statistics of :data:`FEATURES` of a picture [3, H, W] in 0..1.
+
+    They are in units of brightness.
+    """
     rgb = small(picture).clamp(0, 1).numpy().astype(np.float64)
     light, vivid = rgb.mean(0), rgb.max(0) - rgb.min(0) > VIVID
     away = ndimage.distance_transform_edt(~vivid) if vivid.any() else np.full(light.shape, 99.0)
-    deep = ndimage.distance_transform_edt(vivid)
-    ground, near, inside = away > 7, (away > 1.5) & (away < 5), deep > 2
+    ground, near = away > 7, (away > 1.5) & (away < 5)
+    inside = ndimage.distance_transform_edt(vivid) > 2
     blurred = [light, *(ndimage.gaussian_filter(light, sigma) for sigma in (1, 2, 4))]
     bands = [_spread(fine - coarse, ground) for fine, coarse in pairwise(blurred)]
-    steps = [
-        np.abs(np.diff(light, axis=axis, append=0))[ground].mean() if ground.any() else 0
-        for axis in (1, 0)
-    ]
+    steps = [_mean(np.abs(np.diff(light, axis=axis, append=0)), ground) for axis in (1, 0)]
+    slope, shading = _slope(light, ground), _shading(light, inside)
     shine = np.percentile(light[inside], 98) - np.median(light[inside]) if inside.any() else 0
     shadow = light[ground].mean() - light[near].mean() if ground.any() and near.any() else 0
-    return np.array([*bands, *steps, _slope(light, ground), _shading(light, inside), shine, shadow])
+    return np.array([*bands, *steps, slope, shading, shine, shadow])
 
 
 class Realism:
     """Scores against true scenes.
 
     ``through`` is what models' pictures go through and references therefore must: the autoencoder,
-    [B, 3, 64, 64] in 0..1 -> the same.
+    from [B, 3, 64, 64] in 0..1 to the same.
     """
 
     def __init__(self, through: Callable[[Tensor], Tensor]) -> None:
         photo, flat = _references("photo", through), _references("flat", through)
         self.photo = np.array([values for values, _ in photo])
-        self.by_ground = {
-            ground: np.array([v for v, g in photo if g == ground]) for ground in GROUNDS
-        }
-        self.near, self.far = (
-            np.mean([self._distance(*pair) for pair in pairs]) for pairs in (photo, flat)
-        )
+        by_ground: dict[str, list[np.ndarray]] = {ground: [] for ground in GROUNDS}
+        for values, ground in photo:
+            by_ground[ground].append(values)
+        self.by_ground = {ground: np.array(values) for ground, values in by_ground.items()}
+        self.near = np.mean([self._distance(*pair) for pair in photo])
+        self.far = np.mean([self._distance(*pair) for pair in flat])
 
     def score(self, picture: Tensor) -> float:
-        """1: as near to true photo scenes as these are to each other; 0: as far from them as flat scenes.
+        """Return how near a picture [3, H, W] in 0..1 is to true photo scenes, 0..1.
 
-        Near and far are mean deviations from photo scenes on the same ground, in standard deviations.
+        1 is as near as these are to each other, 0 as far from them as flat scenes. Near and far are
+        mean deviations from photo scenes on the same ground, in standard deviations.
         """
         distance = self._distance(features(picture), read(picture).ground)
         return float(np.clip((self.far - distance) / (self.far - self.near), 0, 1))
 
     def frechet(self, pictures: Sequence[Tensor]) -> float:
-        """Frechet distance between the features of pictures and of true photo scenes, in their deviations."""
+        """Return the Frechet distance of pictures' features [3, H, W] to true photo scenes'.
+
+        Features are in units of the photo scenes' standard deviations.
+        """
         scale = self.photo.std(0)
         a, b = self.photo / scale, np.array([features(picture) for picture in pictures]) / scale
-        cross = sqrtm(np.cov(a.T) @ np.cov(b.T)).real
-        return float(
-            ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * cross)
-        )
+        spread_a, spread_b = np.cov(a.T), np.cov(b.T)
+        cross = sqrtm(spread_a @ spread_b).real
+        between_means = ((a.mean(0) - b.mean(0)) ** 2).sum()
+        return float(between_means + np.trace(spread_a + spread_b - 2 * cross))
 
     def _distance(self, values: np.ndarray, ground: str) -> float:
         reference = self.by_ground[ground]
@@ -97,8 +102,12 @@ def _spread(values: np.ndarray, where: np.ndarray) -> float:
     return float(values[where].std()) if where.any() else 0.0
 
 
+def _mean(values: np.ndarray, where: np.ndarray) -> float:
+    return float(values[where].mean()) if where.any() else 0.0
+
+
 def _slope(light: np.ndarray, where: np.ndarray) -> float:
-    """How much the best plane through the brightness rises from one end of the picture to the other."""
+    """Return how much the best plane through the brightness rises over the picture."""
     if where.sum() < 16:
         return 0.0
     rows, columns = np.nonzero(where)
@@ -108,8 +117,7 @@ def _slope(light: np.ndarray, where: np.ndarray) -> float:
 
 
 def _shading(light: np.ndarray, inside: np.ndarray) -> float:
-    """Mean spread of brightness within objects."""
+    """Return the mean spread of brightness within objects."""
     patches, count = ndimage.label(inside)
-    return (
-        float(np.mean([light[patches == i].std() for i in range(1, count + 1)])) if count else 0.0
-    )
+    spreads = [light[patches == number].std() for number in range(1, count + 1)]
+    return float(np.mean(spreads)) if count else 0.0

@@ -1,1 +1,1 @@
-"""The toy world: coloured shapes on four grounds, small models trained on it, and detectors that read it."""
+"""The toy world: coloured shapes on four grounds, and the small models that were trained on it."""

@@ -1,4 +1,4 @@
-"""Sentences about scenes. Every word is one CLIP token, so an object's words are its token positions."""
+"""Sentences about scenes. Each word is one CLIP token: an object's words are its positions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from random import Random
 
-from .picture import COLOURS, SHAPES, Scene, Thing
+from .picture import COLOURS, SHAPES, Thing, ToyScene
 
 NAMES = {
     "red": ("red", "crimson"),
@@ -67,38 +67,44 @@ class Word:
 
 @dataclass(frozen=True)
 class Caption:
+    """A sentence, word by word."""
+
     words: tuple[Word, ...]
 
     def __str__(self) -> str:
         return " ".join(word.text for word in self.words).replace(" ,", ",")
 
     def phrase(self, thing: int) -> str:
-        """The words that name an object, without article and number."""
+        """Return the words that name an object, without article and number."""
         return " ".join(word.text for word in self.words if thing in word.things)
 
 
 def relation(a: Thing, b: Thing) -> str | None:
-    """Where ``a`` stands seen from ``b``: left, right, above or below; None if not plain to see."""
-    dx, dy = a.x - b.x, a.y - b.y
-    if max(abs(dx), abs(dy)) < CLEAR or abs(abs(dx) - abs(dy)) < CLEAR / 2:
-        return None
-    if abs(dx) > abs(dy):
-        return "left" if dx < 0 else "right"
-    return "above" if dy < 0 else "below"
+    """Return where ``a`` stands seen from ``b``: a side; None if that is not plain to see."""
+    return _plain_side(a.x - b.x, a.y - b.y, CLEAR, CLEAR / 2)
 
 
 def spot(thing: Thing) -> str | None:
-    """The side of the picture on which something stands; None near the middle or a corner."""
-    dx, dy = thing.x - 0.5, thing.y - 0.5
-    if max(abs(dx), abs(dy)) < 0.2 or abs(abs(dx) - abs(dy)) < 0.1:
-        return None
+    """Return the side of the picture where a thing stands; None near the middle or a corner."""
+    return _plain_side(thing.x - 0.5, thing.y - 0.5, 0.2, 0.1)
+
+
+def side(dx: float, dy: float) -> str:
+    """Return the direction of an offset (x to the right, y down): left, right, above or below."""
     if abs(dx) > abs(dy):
         return "left" if dx < 0 else "right"
     return "above" if dy < 0 else "below"
 
 
-def caption(random: Random, scene: Scene) -> Caption:
-    """A true sentence about a scene, in one of the training forms."""
+def _plain_side(dx: float, dy: float, far: float, apart: float) -> str | None:
+    """Return the side if the offset is far enough along one axis, and less along the other."""
+    if max(abs(dx), abs(dy)) < far or abs(abs(dx) - abs(dy)) < apart:
+        return None
+    return side(dx, dy)
+
+
+def caption(random: Random, scene: ToyScene) -> Caption:
+    """Draw a true sentence about a scene, in one of the training forms."""
     groups = _groups(random, scene)
     words = [*_plain(random.choice(OPENINGS)), *_body(random, scene, groups)]
     if random.random() < 0.85:
@@ -107,7 +113,7 @@ def caption(random: Random, scene: Scene) -> Caption:
 
 
 def noun_words(random: Random, thing: Thing, owners: tuple[int, ...]) -> list[Word]:
-    """An object or several of a kind, with their article or number: "a red ball", "two red balls"."""
+    """Name one object or several of a kind: "a red ball", "two red balls"."""
     colour, noun = random.choice(NAMES[thing.colour]), random.choice(NAMES[thing.shape])
     number = random.choice(NUMBERS[len(owners)])
     number = "an" if number == "a" and colour[0] in "aeiou" else number
@@ -116,11 +122,12 @@ def noun_words(random: Random, thing: Thing, owners: tuple[int, ...]) -> list[Wo
 
 
 def ground_words(random: Random, ground: str) -> list[Word]:
+    """Name the ground: "on the grass", "on lawn"."""
     return _plain(f"on {random.choice(('', 'the'))} {random.choice(NAMES[ground])}")
 
 
 def joined(phrases: list[list[Word]]) -> list[Word]:
-    """ "A", "A and B", "A , B and C"."""
+    """Join phrases to "A", "A and B" or "A , B and C"."""
     out = list(phrases[0])
     for index, phrase in enumerate(phrases[1:], 2):
         out += [Word("and" if index == len(phrases) else ","), *phrase]
@@ -128,37 +135,32 @@ def joined(phrases: list[list[Word]]) -> list[Word]:
 
 
 def vocabulary() -> list[str]:
-    """Every word that captions are made of, sorted."""
-    texts = [
-        *OPENINGS,
-        *PLACES.values(),
-        *(text for texts in RELATIONS.values() for text in texts),
-        "and , on the an",
-    ]
-    words = {word for text in texts for word in text.split()}
-    words |= {name for names in NAMES.values() for name in names} | set(PLURALS.values())
-    return sorted(words | {name for names in NUMBERS.values() for name in names})
+    """Return every word that captions are made of, sorted."""
+    texts = [*OPENINGS, *PLACES.values(), *PLURALS.values(), "and , on the an"]
+    for several in (*RELATIONS.values(), *NAMES.values(), *NUMBERS.values()):
+        texts += several
+    return sorted({word for text in texts for word in text.split()})
 
 
-def _groups(random: Random, scene: Scene) -> list[tuple[int, ...]]:
-    order = sorted(range(len(scene.things)), key=lambda index: scene.things[index].kind)
-    groups = [
-        tuple(group) for _, group in groupby(order, key=lambda index: scene.things[index].kind)
-    ]
+def _groups(random: Random, scene: ToyScene) -> list[tuple[int, ...]]:
+    """Return the scene's things by index, those of a kind together, in a random order."""
+
+    def kind(index: int) -> tuple[str, str]:
+        return scene.things[index].kind
+
+    order = sorted(range(len(scene.things)), key=kind)
+    groups = [tuple(group) for _, group in groupby(order, key=kind)]
     random.shuffle(groups)
     return groups
 
 
-def _body(random: Random, scene: Scene, groups: list[tuple[int, ...]]) -> Iterable[Word]:
+def _body(random: Random, scene: ToyScene, groups: list[tuple[int, ...]]) -> Iterable[Word]:
     phrases = [noun_words(random, scene.things[group[0]], group) for group in groups]
-    singles = [group for group in groups if len(group) == 1]
     form = random.random()
     if form < 0.3:
-        phrases = [
-            [*phrase, *_spot_words(scene, group)]
-            for phrase, group in zip(phrases, groups, strict=True)
-        ]
-    elif form < 0.75 and len(groups) > 1 and len(singles) == len(groups):
+        for phrase, group in zip(phrases, groups, strict=True):
+            phrase.extend(_spot_words(scene, group))
+    elif form < 0.75 and len(groups) == len(scene.things) > 1:
         between = relation(scene.things[groups[0][0]], scene.things[groups[1][0]])
         if between:
             pair = [*phrases[0], *_plain(random.choice(RELATIONS[between])), *phrases[1]]
@@ -166,7 +168,7 @@ def _body(random: Random, scene: Scene, groups: list[tuple[int, ...]]) -> Iterab
     return joined(phrases)
 
 
-def _spot_words(scene: Scene, group: tuple[int, ...]) -> list[Word]:
+def _spot_words(scene: ToyScene, group: tuple[int, ...]) -> list[Word]:
     where = spot(scene.things[group[0]]) if len(group) == 1 else None
     return _plain(PLACES[where]) if where else []
 
@@ -176,10 +178,10 @@ def _plain(text: str) -> list[Word]:
 
 
 def kind_of(phrase: str) -> tuple[str | None, str | None]:
-    """The colour and the shape that a phrase names, by any of their names; None for what it doesn't name."""
+    """Return the colour and the shape that a phrase names, by any name; None for one it doesn't."""
     words = set(phrase.lower().replace(",", " ").split())
     words |= {one for one, many in PLURALS.items() if many in words}
     named = [key for key, names in NAMES.items() if words & set(names)]
-    return next((key for key in named if key in COLOURS), None), next(
-        (key for key in named if key in SHAPES), None
-    )
+    colour = next((key for key in named if key in COLOURS), None)
+    shape = next((key for key in named if key in SHAPES), None)
+    return colour, shape

@@ -1,8 +1,8 @@
 """The toy world's networks: ComfyUI's own classes in a small size.
 
-Only what ComfyUI has no setting for is added: waves that tell every transformer where a cell is, which so shallow a
-U-Net can't know; a text embedding of the world's few words; a hint encoder that folds pixels; and a fixed linear
-autoencoder.
+Only what ComfyUI has no setting for is added: waves that tell every transformer where a cell is,
+which so shallow a U-Net can't know; a text embedding of the world's few words; a hint encoder that
+folds pixels; and a fixed linear autoencoder.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ TEXT: dict[str, Any] = {
     "max_position_embeddings": TEXT_LENGTH,
     "eos_token_id": 49407,
 }
-UNET_PREFIX, TEXT_PREFIX, VAE_PREFIX = (
-    "model.diffusion_model.",
-    "cond_stage_model.clip_l.transformer.",
-    "first_stage_model.",
-)
+UNET_PREFIX = "model.diffusion_model."
+TEXT_PREFIX = "cond_stage_model.clip_l.transformer."
+VAE_PREFIX = "first_stage_model."
 
 
 def waves(height: int, width: int) -> Tensor:
-    """Sines and cosines of each cell's x and y, from half a period to four over the picture: [16, H, W]."""
+    """Return sines and cosines [16, H, W] of each cell's x and y.
+
+    They have half a period to four over the picture.
+    """
     x, y = ((torch.arange(size) + 0.5) / size for size in (width, height))
     places = torch.stack(torch.meshgrid(x, y, indexing="xy"))
     angles = torch.pi * 2.0 ** torch.arange(4)[:, None, None, None] * places
@@ -105,30 +106,33 @@ class ToyTextModel(comfy.clip_model.CLIPTextModel):
 
     def __init__(self, config: dict, dtype: Any, device: Any, operations: Any) -> None:
         super().__init__(TEXT, dtype, device, operations)
-        self.set_input_embeddings(
-            words_embedding(operations)(config["words"], TEXT_WIDTH, dtype=dtype, device=device)
-        )
+        embedding = words_embedding(operations)
+        words = embedding(config["words"], TEXT_WIDTH, dtype=dtype, device=device)
+        self.set_input_embeddings(words)
 
 
 def words_embedding(operations: Any) -> type:
-    """An embedding class that keeps a row for each token of a table; row 0 stands for all others."""
+    """Return an embedding class with a row for each token of a table; row 0 is for all others."""
 
     class WordsEmbedding(operations.Embedding):
         def __init__(self, words: int, width: int, **place: Any) -> None:
             super().__init__(words, width, **place)
-            self.register_buffer(
-                "tokens", torch.zeros(words, dtype=torch.int32, device=place.get("device"))
-            )
+            tokens = torch.zeros(words, dtype=torch.int32, device=place.get("device"))
+            self.register_buffer("tokens", tokens)
 
         def forward(self, ids: Tensor, **kwargs: Any) -> Tensor:
             hit = ids[..., None] == self.tokens
-            return super().forward(torch.where(hit.any(-1), hit.int().argmax(-1), 0), **kwargs)
+            rows = torch.where(hit.any(-1), hit.int().argmax(-1), 0)
+            return super().forward(rows, **kwargs)
 
     return WordsEmbedding
 
 
 class PatchAutoencoder(nn.Module):
-    """A fixed linear autoencoder (PCA of 4 x 4 patches) with a VAE's interface: [B, 3, 8 H, 8 W] in -1..1 and back."""
+    """A fixed linear autoencoder (PCA of 4 x 4 patches) with a VAE's interface.
+
+    Pictures [B, 3, 8 H, 8 W] in -1..1 become latents [B, 16, H, W] and back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,24 +141,25 @@ class PatchAutoencoder(nn.Module):
         self.decoder = nn.Conv2d(LATENT_CHANNELS, size, 1)
 
     def encode(self, picture: Tensor) -> Tensor:
+        """Return the latent of a picture."""
         return self.encoder(F.pixel_unshuffle(F.avg_pool2d(picture, 2), PATCH))
 
     def decode(self, latent: Tensor) -> Tensor:
+        """Return the picture of a latent."""
         small = F.pixel_shuffle(self.decoder(latent), PATCH)
         return F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def fit(self, pictures: Tensor, evenness: float = 0.5) -> None:
-        """Principal components of small pictures [N, 3, 64, 64] in -1..1.
+        """Take over the principal components of small pictures [N, 3, 64, 64] in -1..1.
 
-        Each channel is divided by its deviation to the power ``evenness``: 0 keeps the components' sizes, 1 makes
-        all alike. The latents' mean variance is 1.
+        Each channel is divided by its deviation to the power ``evenness``: 0 keeps the components'
+        sizes, 1 makes all alike. The latents' mean variance is 1.
         """
         patches = F.pixel_unshuffle(pictures, PATCH).movedim(1, -1).flatten(0, 2).double()
         mean = patches.mean(0)
-        _, deviation, components = torch.linalg.svd(
-            (patches - mean) / len(patches) ** 0.5, full_matrices=False
-        )
+        spread = (patches - mean) / len(patches) ** 0.5
+        _, deviation, components = torch.linalg.svd(spread, full_matrices=False)
         deviation, components = deviation[:LATENT_CHANNELS], components[:LATENT_CHANNELS]
         scale = deviation**-evenness
         scale = scale / (scale * deviation).square().mean().sqrt()
@@ -166,7 +171,7 @@ class PatchAutoencoder(nn.Module):
 
 
 def gligen_parts() -> Gligen:
-    """A fuser for each of the U-Net's transformers and a position net, untrained."""
+    """Make a fuser for each of the U-Net's transformers and a position net, untrained."""
     width = UNET["model_channels"]
     widths = [width, 2 * width, 2 * width, 2 * width, 2 * width, width, width]
     fusers = [GatedSelfAttentionDense(query, TEXT_WIDTH, query // 64, 64) for query in widths]
@@ -182,10 +187,9 @@ FUSER_PLACES = (
 
 
 def gligen_state(gligen: Gligen) -> dict[str, Tensor]:
-    """Weights in the key layout that ComfyUI's loader reads."""
-    out = {
-        f"position_net.{name}": tensor for name, tensor in gligen.position_net.state_dict().items()
-    }
+    """Return the weights, of any shapes [...], under the keys that ComfyUI's loader reads."""
+    weights = gligen.position_net.state_dict()
+    out = {f"position_net.{name}": tensor for name, tensor in weights.items()}
     for place, fuser in zip(FUSER_PLACES, gligen.module_list, strict=True):
         prefix = f"{place}.transformer_blocks.0.fuser."
         out |= {prefix + name: tensor for name, tensor in fuser.state_dict().items()}

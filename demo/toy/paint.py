@@ -1,18 +1,19 @@
 """Scenes -> pictures of 64 x 64, in three looks, many at a time.
 
-``photo`` has textured grounds, shaded objects and shadows; ``flat`` has plain colours; ``neon`` glows in the dark.
+``photo`` has textured grounds, shaded objects and shadows; ``flat`` has plain colours; ``neon``
+glows in the dark.
 """
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .picture import COLOURS, GROUNDS, SHAPES, Scene
+from .picture import COLOURS, GROUNDS, SHAPES, Thing, ToyScene
 
 SIZE = 64
 LOOKS = ("photo", "flat", "neon")
@@ -33,8 +34,8 @@ GRAIN = {  # per ground: how rough the noise is, as (rows, columns, strength)
 SOFT = 1.5 / SIZE  # how wide an edge is, for anti-aliasing
 
 
-def paint(scenes: Sequence[Scene], look: str, generator: Generator) -> Tensor:
-    """Pictures [B, 3, 64, 64] in 0..1. Equal for equal scenes, look and generator state."""
+def paint(scenes: Sequence[ToyScene], look: str, generator: Generator) -> Tensor:
+    """Paint pictures [B, 3, 64, 64] in 0..1, equal for equal scenes, look and generator state."""
     light = torch.rand(len(scenes), generator=generator) * 2 * torch.pi
     light = torch.stack([light.cos(), light.sin()], -1)
     picture = grounds(scenes, look, light, generator)
@@ -45,31 +46,43 @@ def paint(scenes: Sequence[Scene], look: str, generator: Generator) -> Tensor:
     return picture.clamp(0, 1)
 
 
-def silhouettes(scenes: Sequence[Scene]) -> Tensor:
-    """Objects' own areas as soft masks [B, K, 64, 64], K the most that a scene holds; empty where it has fewer."""
+def silhouettes(scenes: Sequence[ToyScene]) -> Tensor:
+    """Return objects' own areas as soft masks [B, K, 64, 64], 0..1.
+
+    K is the most that a scene holds; masks are empty where one has fewer.
+    """
     count = max(len(scene.things) for scene in scenes)
     out = torch.zeros(len(scenes), count, SIZE, SIZE)
     for index in range(count):
         rows, centre, radius, shape, _ = _things(scenes, index)
-        out[rows, index] = _cover(_distance(*_local(centre, radius), shape) * radius[:, None, None])
+        distance = _distance(*_local(centre, radius), shape) * radius[:, None, None]
+        out[rows, index] = _cover(distance)
     return out
 
 
-def hints(scenes: Sequence[Scene], boxes: Sequence[bool]) -> Tensor:
-    """Where objects go, painted in their colours on black: whole boxes, or their outlines filled: [B, 3, 64, 64]."""
+def hints(scenes: Sequence[ToyScene], boxes: Sequence[bool]) -> Tensor:
+    """Paint where objects go, in their colours on black [B, 3, 64, 64], 0..1.
+
+    They are whole boxes for the scenes that ``boxes`` says, else filled outlines.
+    """
     out = torch.zeros(len(scenes), 3, SIZE, SIZE)
-    masks, edges = silhouettes(scenes), torch.arange(SIZE) + 0.5
+    masks = silhouettes(scenes)
     for row, scene in enumerate(scenes):
         for index, thing in enumerate(scene.things):
-            left, top, right, bottom = (edge * SIZE for edge in thing.box)
-            box = ((edges > top) & (edges < bottom))[:, None] & ((edges > left) & (edges < right))
-            mask = box if boxes[row] else masks[row, index] > 0.5
+            mask = _box_mask(thing) if boxes[row] else masks[row, index] > 0.5
             out[row, :, mask] = PAINT[COLOURS.index(thing.colour)][:, None]
     return out
 
 
-def grounds(scenes: Sequence[Scene], look: str, light: Tensor, generator: Generator) -> Tensor:
-    """Backgrounds [B, 3, 64, 64], lit along ``light`` [B, 2]."""
+def _box_mask(thing: Thing) -> Tensor:
+    left, top, right, bottom = (edge * SIZE for edge in thing.box)
+    centres = torch.arange(SIZE) + 0.5
+    rows = (centres > top) & (centres < bottom)
+    return rows[:, None] & ((centres > left) & (centres < right))
+
+
+def grounds(scenes: Sequence[ToyScene], look: str, light: Tensor, generator: Generator) -> Tensor:
+    """Paint backgrounds [B, 3, 64, 64], lit along ``light`` [B, 2]."""
     colour = torch.tensor([GROUND_PAINT[scene.ground] for scene in scenes])[:, :, None, None]
     picture = colour.expand(-1, -1, SIZE, SIZE).clone()
     if look == "flat":
@@ -82,19 +95,20 @@ def grounds(scenes: Sequence[Scene], look: str, light: Tensor, generator: Genera
     return picture * (1 + 0.3 * slope[:, None])
 
 
-def _texture(scenes: Sequence[Scene], generator: Generator) -> Tensor:
+def _texture(scenes: Sequence[ToyScene], generator: Generator) -> Tensor:
     texture = torch.zeros(len(scenes), 1, SIZE, SIZE)
     for ground in GROUNDS:
         rows = [index for index, scene in enumerate(scenes) if scene.ground == ground]
         for height, width, strength in GRAIN[ground] if rows else ():
             noise = torch.randn(len(rows), 1, height, width, generator=generator)
-            texture[rows] += strength * F.interpolate(
-                noise, (SIZE, SIZE), mode="bilinear", align_corners=False
-            )
+            smooth = F.interpolate(noise, (SIZE, SIZE), mode="bilinear", align_corners=False)
+            texture[rows] += strength * smooth
     return texture
 
 
-def _draw(picture: Tensor, scenes: Sequence[Scene], index: int, look: str, light: Tensor) -> None:
+def _draw(
+    picture: Tensor, scenes: Sequence[ToyScene], index: int, look: str, light: Tensor
+) -> None:
     """Paint every scene's object number ``index`` over the pictures, in place."""
     rows, centre, radius, shape, colour = _things(scenes, index)
     if not rows:
@@ -110,13 +124,15 @@ def _draw(picture: Tensor, scenes: Sequence[Scene], index: int, look: str, light
         picture[rows] += colour * (0.45 * torch.exp(-distance.clamp_min(0) / 0.035))[:, None]
     body = colour * _shade(u, v, distance, look, lit)[:, None]
     if look == "photo":
-        shine = torch.exp(
-            -((u - 0.4 * lit[:, 0, None, None]) ** 2 + (v - 0.4 * lit[:, 1, None, None]) ** 2)
-            / 0.08
-        )
-        body = body + 0.28 * shine[:, None]
+        body = body + 0.28 * _shine(u, v, lit)[:, None]
     cover = _cover(distance)[:, None]
     picture[rows] = picture[rows] * (1 - cover) + body * cover
+
+
+def _shine(u: Tensor, v: Tensor, light: Tensor) -> Tensor:
+    across = (u - 0.4 * light[:, 0, None, None]) ** 2
+    down = (v - 0.4 * light[:, 1, None, None]) ** 2
+    return torch.exp(-(across + down) / 0.08)
 
 
 def _shade(u: Tensor, v: Tensor, distance: Tensor, look: str, light: Tensor) -> Tensor:
@@ -128,7 +144,7 @@ def _shade(u: Tensor, v: Tensor, distance: Tensor, look: str, light: Tensor) -> 
 
 
 def _things(
-    scenes: Sequence[Scene], index: int
+    scenes: Sequence[ToyScene], index: int
 ) -> tuple[list[int], Tensor, Tensor, Tensor, Tensor]:
     rows = [row for row, scene in enumerate(scenes) if index < len(scene.things)]
     things = [scenes[row].things[index] for row in rows]
@@ -145,7 +161,7 @@ def _grid() -> tuple[Tensor, Tensor]:
 
 
 def _local(centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    """Each object's own coordinates, -1..1 over its box: two [N, 64, 64]."""
+    """Return each object's own coordinates, -1..1 over its box: two [N, 64, 64]."""
     x, y = _grid()
     r = radius[:, None, None]
     return (x - centre[:, 0, None, None]) / r, (y - centre[:, 1, None, None]) / r
@@ -156,19 +172,26 @@ def _cover(distance: Tensor, soft: float = SOFT) -> Tensor:
 
 
 def _distance(u: Tensor, v: Tensor, shape: Tensor) -> Tensor:
-    """Signed distance to the outline (negative inside), in radii: [N, 64, 64]."""
+    """Return signed distances to the outline (negative inside), in radii: [N, 64, 64]."""
     length = torch.hypot(u, v)
-    outlines = (
-        lambda u, v, length: length - 1,
-        lambda u, v, _: torch.maximum(u.abs(), v.abs()) - 0.92,
-        lambda u, v, _: torch.maximum(u.abs() * 0.894 + v * -0.447 - 0.447, v - 0.92),
-        lambda u, v, _: torch.minimum(
-            torch.maximum(u.abs() - 0.34, v.abs() - 1), torch.maximum(v.abs() - 0.34, u.abs() - 1)
-        ),
-        lambda u, v, length: (length - 0.74).abs() - 0.26,
-    )
     out = torch.empty_like(u)
-    for index, outline in enumerate(outlines):
+    for index, name in enumerate(SHAPES):
         chosen = shape == index
-        out[chosen] = outline(u[chosen], v[chosen], length[chosen])
+        out[chosen] = OUTLINES[name](u[chosen], v[chosen], length[chosen])
     return out
+
+
+def _cross(u: Tensor, v: Tensor, _: Tensor) -> Tensor:
+    upright = torch.maximum(u.abs() - 0.34, v.abs() - 1)
+    lying = torch.maximum(v.abs() - 0.34, u.abs() - 1)
+    return torch.minimum(upright, lying)
+
+
+OUTLINES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "circle": lambda u, v, length: length - 1,
+    "square": lambda u, v, _: torch.maximum(u.abs(), v.abs()) - 0.92,
+    "triangle": lambda u, v, _: torch.maximum(u.abs() * 0.894 + v * -0.447 - 0.447, v - 0.92),
+    "cross": _cross,
+    "ring": lambda u, v, length: (length - 0.74).abs() - 0.26,
+}
+"""Signed distances in radii, of x, y and the distance from the centre."""

@@ -9,7 +9,7 @@ COLOURS = ("red", "yellow", "green", "turquoise", "blue", "purple")
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 GROUNDS = ("grass", "sand", "wood", "stone")
 
-# Colour-shape pairs that training never shows, in two splits: for choosing settings, and for reporting.
+# Colour-shape pairs that training never shows: one split to choose settings, one to report.
 DEVELOPMENT_PAIRS = frozenset(
     {("yellow", "square"), ("turquoise", "triangle"), ("purple", "circle")}
 )
@@ -34,30 +34,33 @@ class Thing:
 
     @property
     def kind(self) -> tuple[str, str]:
+        """Return the colour and the shape."""
         return self.colour, self.shape
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom, from 0 to 1."""
+        """Return left, top, right and bottom, from 0 to 1."""
         r = self.radius
         return self.x - r, self.y - r, self.x + r, self.y + r
 
 
 @dataclass(frozen=True)
-class Scene:
+class ToyScene:
+    """What one picture holds: things that don't touch, on a ground."""
+
     things: tuple[Thing, ...]
     ground: str
 
 
 def random_kinds(random: Random, count: int) -> list[tuple[str, str]]:
-    """Kinds of ``count`` objects: now and then all the same, mostly all different."""
+    """Draw kinds of ``count`` objects: now and then all the same, mostly all different."""
     if count > 1 and random.random() < 0.25:
         return [random.choice(TRAINING_PAIRS)] * count
     return random.sample(TRAINING_PAIRS, count)
 
 
 def place(random: Random, kinds: list[tuple[str, str]]) -> tuple[Thing, ...] | None:
-    """Objects that don't touch, or None where chance left no room."""
+    """Place objects of these kinds so that none touch; return None where chance left no room."""
     things: list[Thing] = []
     for colour, shape in kinds:
         thing = _fit(random, colour, shape, things)
@@ -67,14 +70,14 @@ def place(random: Random, kinds: list[tuple[str, str]]) -> tuple[Thing, ...] | N
     return tuple(things)
 
 
-def random_scene(random: Random, count: int | None = None) -> Scene:
-    """A scene with objects of training kinds."""
+def random_scene(random: Random, count: int | None = None) -> ToyScene:
+    """Draw a scene with objects of training kinds."""
     count = count or random.choices((1, 2, 3, 4), (4, 4, 3, 2))[0]
     kinds = random_kinds(random, count)
     things = place(random, kinds)
     while things is None:
         things = place(random, kinds)
-    return Scene(things, random.choice(GROUNDS))
+    return ToyScene(things, random.choice(GROUNDS))
 
 
 def _fit(random: Random, colour: str, shape: str, others: list[Thing]) -> Thing | None:

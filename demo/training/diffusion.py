@@ -1,4 +1,4 @@
-"""The training loss: v-prediction on SD1.5's noise schedule, and attention that should find its objects."""
+"""The training loss: v-prediction on SD1.5's noise schedule, and attention to be on its objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .data import THINGS, Batch
 
 
 class Attention:
-    """Scaled dot-product attention that remembers how the text was attended to; ``extra`` is a further loss: [B]."""
+    """Scaled dot-product attention that remembers how the text was attended to.
+
+    ``extra`` is a further loss [B].
+    """
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
@@ -34,21 +37,23 @@ class Attention:
             self.maps.append(weights)
 
     def share_outside(self, regions: Tensor) -> Tensor:
-        """Mean of (1 - share of a word's attention inside its object)^2 over layers and words: [B]."""
-        shares = [
-            (weights * region).sum(1) / weights.sum(1) for weights, region in self._over(regions)
-        ]
+        """Return the mean [B] of (1 - share of a word's attention inside its object)^2.
+
+        It is over layers and words, of regions [B, words, 16, 16].
+        """
+        pairs = self._over(regions)
+        shares = [(weights * region).sum(1) / weights.sum(1) for weights, region in pairs]
         return _missing(shares, regions)
 
     def _over(self, regions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each map with the regions in its size: two [B, H W, T]."""
+        """Yield each map with the regions in its size: two [B, H W, T]."""
         for weights in self.maps:
             side = int(weights.shape[1] ** 0.5)
             yield weights, F.adaptive_avg_pool2d(regions, side).flatten(2).transpose(1, 2)
 
 
-class Grounding(Attention):
-    """The attention of GLIGEN's fusers, where the last ``slots`` tokens are boxes, the first of them in use."""
+class FuserAttention(Attention):
+    """The attention of GLIGEN's fusers: the last ``slots`` tokens are boxes, the first in use."""
 
     def __init__(self, slots: int) -> None:
         super().__init__()
@@ -59,30 +64,35 @@ class Grounding(Attention):
         self.maps.append(weights[:, :cells, cells : cells + THINGS])
 
     def unread(self, regions: Tensor) -> Tensor:
-        """Mean of (1 - share of its attention that a box's cell gives to the box's token)^2: [B]."""
-        shares = [
-            (weights * region).sum(1) / region.sum(1).clamp_min(1e-6)
-            for weights, region in self._over(regions)
-        ]
+        """Return the mean [B] of (1 - share of a box's cells' attention to the box's token)^2.
+
+        It is over layers and boxes, of regions [B, boxes, 16, 16].
+        """
+        shares = []
+        for weights, region in self._over(regions):
+            shares.append((weights * region).sum(1) / region.sum(1).clamp_min(1e-6))
         return _missing(shares, regions)
 
 
 def _missing(shares: list[Tensor], regions: Tensor) -> Tensor:
-    """Mean of (1 - share)^2 over layers and the regions that are there: [B]."""
+    """Return the mean [B] of (1 - share)^2 over layers and the regions that are there."""
     has = regions.flatten(2).amax(-1) > 0
     losses = [((1 - share).square() * has).sum(-1) / has.sum(-1).clamp_min(1) for share in shares]
     return torch.stack(losses).mean(0)
 
 
 def schedule(device: torch.device) -> tuple[Tensor, Tensor]:
-    """SD1.5's noise schedule: what is left of the picture and how much noise is there, per timestep."""
+    """Return SD1.5's schedule, by timestep [1000]: what is left of the picture, and the noise."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     kept = torch.cumprod(1 - betas, 0)
     return kept.sqrt().float().to(device), (1 - kept).sqrt().float().to(device)
 
 
 class Diffusion:
-    """One training loss of a v-predicting network, weighted as min-SNR-5, and the attention loss beside it."""
+    """The loss of a v-predicting network, weighted as min-SNR-5, and beside it the attention loss.
+
+    ``bias`` below 1 draws more deep noise.
+    """
 
     def __init__(self, device: torch.device, bias: float) -> None:
         self.kept, self.noise = schedule(device)

@@ -22,22 +22,21 @@ class Optimizers:
     """Muon on every matrix (convolutions as matrices), AdamW on the rest."""
 
     def __init__(self, module: nn.Module, rate: float) -> None:
+        self.rate = rate
         self.all = [p for p in module.parameters() if p.requires_grad]
-        embeddings = {
-            id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
-        }
-        self.matrices = [p for p in self.all if p.ndim > 1 and id(p) not in embeddings]
+        embeddings = [m for m in module.modules() if isinstance(m, nn.Embedding)]
+        plain = {id(p) for embedding in embeddings for p in embedding.parameters()}
+        self.matrices = [p for p in self.all if p.ndim > 1 and id(p) not in plain]
         self.views = [nn.Parameter(p.data.flatten(1)) for p in self.matrices]
-        matrix = {id(p) for p in self.matrices}
-        rest = [p for p in self.all if id(p) not in matrix]
-        self.inner = [
+        self.inner: list[torch.optim.Optimizer] = [
             torch.optim.Muon(self.views, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         ]
+        rest = [p for p in self.all if p.ndim < 2 or id(p) in plain]
         if rest:
             self.inner.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=0.0))
-        self.rate = rate
 
     def step(self, scale: float) -> None:
+        """Take a step at ``scale`` times the learning rate, and forget the gradients."""
         nn.utils.clip_grad_norm_(self.all, 1.0)
         for view, matrix in zip(self.views, self.matrices, strict=True):
             view.grad = matrix.grad.flatten(1) if matrix.grad is not None else None
@@ -49,14 +48,16 @@ class Optimizers:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            f"optimizer.{i}.{j}.{key}": value
-            for i, optimizer in enumerate(self.inner)
-            for j, entry in optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
+        """Return the optimizers' tensors, of any shapes [...], by numbers and name."""
+        tensors = {}
+        for i, optimizer in enumerate(self.inner):
+            for j, entry in optimizer.state_dict()["state"].items():
+                for key, value in entry.items():
+                    tensors[f"optimizer.{i}.{j}.{key}"] = value
+        return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the tensors [...] of :meth:`state`."""
         for i, optimizer in enumerate(self.inner):
             state = optimizer.state_dict()
             for name, value in tensors.items():
@@ -73,18 +74,16 @@ class Run:
     """
 
     def __init__(self, name: str, module: nn.Module, folder: Path, steps: int, rate: float) -> None:
-        self.name, self.module, self.path, self.steps = (
-            name,
-            module,
-            folder / f"{name}.safetensors",
-            steps,
-        )
+        self.name, self.module, self.steps = name, module, steps
+        self.path = folder / f"{name}.safetensors"
         self.optimizers = Optimizers(module, rate)
         self.average = {key: value.detach().clone() for key, value in self._trained()}
         self.step, self.seconds = 0, 0.0
         self.recent: dict[str, list[float]] = {}
-        if self.path.exists() and int((saved := load_file(self.path))["steps"]) == steps:
-            self._resume(saved)
+        if self.path.exists():
+            saved = load_file(self.path)
+            if int(saved["steps"]) == steps:
+                self._resume(saved)
 
     def _trained(self) -> list[tuple[str, Tensor]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
@@ -98,10 +97,10 @@ class Run:
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
 
     def save(self) -> None:
+        """Write a checkpoint, over the last one."""
         tensors = {f"weight.{name}": p.detach() for name, p in self._trained()}
-        tensors |= {
-            f"average.{name}": p for name, p in self.average.items()
-        } | self.optimizers.state()
+        tensors |= {f"average.{name}": p for name, p in self.average.items()}
+        tensors |= self.optimizers.state()
         numbers = {"step": self.step, "steps": self.steps, "seconds": self.seconds}
         tensors |= {name: torch.tensor(number) for name, number in numbers.items()}
         part = self.path.with_suffix(".part")
@@ -109,16 +108,19 @@ class Run:
         part.rename(self.path)
 
     def rate(self) -> float:
-        """Warm-up, a plateau, and a straight line to zero over the last 30% of the steps."""
+        """Return the rate's scale: warm-up, plateau, a straight line to 0 over the last 30%."""
         return min(1.0, (self.step + 1) / 100, (1 - self.step / self.steps) / 0.3)
 
     def note(self, **values: Tensor) -> None:
-        """Remember figures to print."""
+        """Remember figures [] to print."""
         for name, value in values.items():
             self.recent.setdefault(name, []).append(value.item())
 
     def fit(self, stream: Iterator[Batch], loss: Callable[[Batch, Generator], Tensor]) -> None:
-        """Train to the last step, saving now and then; each step draws from a generator of its own."""
+        """Train to the last step, saving now and then; ``loss`` is [].
+
+        Each step draws from a generator of its own.
+        """
         device = next(self.module.parameters()).device
         began = time.monotonic() - self.seconds
         while self.step < self.steps:
@@ -140,12 +142,10 @@ class Run:
             self.average[name].lerp_(parameter, 1 - decay)
 
     def _report(self) -> None:
-        means = "  ".join(
-            f"{name} {sum(values) / len(values):.4f}" for name, values in self.recent.items()
-        )
-        left = self.seconds / self.step * (self.steps - self.step) / 60
-        print(
-            f"{self.name} {self.step}/{self.steps}  {means}  {self.seconds / 60:.1f} min, {left:.1f} left",
-            flush=True,
-        )
+        means = {name: sum(values) / len(values) for name, values in self.recent.items()}
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        minutes = self.seconds / 60
+        left = minutes / self.step * (self.steps - self.step)
+        progress = f"{self.name} {self.step}/{self.steps}"
+        print(f"{progress}  {losses}  {minutes:.1f} min, {left:.1f} left", flush=True)
         self.recent.clear()

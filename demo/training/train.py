@@ -1,7 +1,8 @@
-"""Trains the toy world's models, each on top of the base: ``python -m demo.training.train base|control|gligen|style``.
+"""Trains the toy world's models, each on top of the base.
 
-Runs on CPU or GPU, resumes from its last checkpoint, and gives the same weights for the same seed on one machine.
-A finished stage writes its weights to ``demo/weights``.
+``python -m demo.training.train base|control|gligen|style`` runs on CPU or GPU, resumes from its
+last checkpoint, and gives the same weights for the same seed on one machine. A finished stage
+writes its weights to ``demo/weights``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -28,7 +30,7 @@ from torch import Generator, Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 
 from ..toy.captions import NAMES  # noqa: E402
-from ..toy.networks import (
+from ..toy.networks import (  # noqa: E402
     DECODER,
     TEXT_PREFIX,
     TEXT_WIDTH,
@@ -45,7 +47,7 @@ from ..toy.networks import (
 from ..toy.paint import hints, paint  # noqa: E402
 from ..toy.picture import PAIRS, random_scene  # noqa: E402
 from .data import Batch, Words, batches, boxes_of  # noqa: E402
-from .diffusion import Attention, Diffusion, Grounding  # noqa: E402
+from .diffusion import Attention, Diffusion, FuserAttention  # noqa: E402
 from .optimise import SEED, Run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +57,10 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Stage:
-    """How one model is trained: ``bias`` below 1 draws more deep noise, ``attention`` weighs the attention loss."""
+    """How one model is trained.
+
+    ``bias`` below 1 draws more deep noise, ``attention`` weighs the attention loss.
+    """
 
     look: str
     steps: int
@@ -66,7 +71,7 @@ class Stage:
 
 
 def initialise(module: nn.Module, generator: Generator) -> None:
-    """Normal weights of 1 / sqrt(fan in), unit norms, zero biases."""
+    """Draw normal weights of 1 / sqrt(fan in), with unit norms and zero biases."""
     for name, tensor in module.named_parameters():
         with torch.no_grad():
             if tensor.ndim < 2:
@@ -77,13 +82,14 @@ def initialise(module: nn.Module, generator: Generator) -> None:
 
 
 def zero(*modules: nn.Module) -> None:
+    """Set all weights of modules to 0."""
     for module in modules:
         for parameter in module.parameters():
             nn.init.zeros_(parameter)
 
 
 def fit_autoencoder() -> PatchAutoencoder:
-    """Components of all three looks, photo counted twice."""
+    """Fit an autoencoder to all three looks, photo counted twice."""
     random, autoencoder = Random(SEED), PatchAutoencoder()
     scenes = [random_scene(random) for _ in range(512)]
     looks = ("photo", "photo", "flat", "neon")
@@ -93,7 +99,10 @@ def fit_autoencoder() -> PatchAutoencoder:
 
 
 def encode_small(autoencoder: PatchAutoencoder) -> Callable[[Tensor], Tensor]:
-    """Pictures of 64 x 64 -> latents of 16 x 16, without the detour over the autoencoder's twice as large pictures."""
+    """Return what makes latents [B, 16, 16, 16] of pictures [B, 3, 64, 64] in -1..1.
+
+    It spares the detour over the autoencoder's pictures, which are twice as large.
+    """
     return lambda picture: autoencoder.encoder(F.pixel_unshuffle(picture, 4))
 
 
@@ -116,7 +125,10 @@ class Base(nn.Module):
                 zero(module)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """What the text model's forward does; that one adds in place, which has no gradient."""
+        """Return token ids [B, T] encoded [B, T, width].
+
+        The text model's own forward does the same in place, which has no gradient.
+        """
         model = self.text.text_model
         x = model.embeddings(tokens)
         mask = torch.full((x.shape[1], x.shape[1]), float("-inf"), device=x.device).triu_(1)
@@ -128,6 +140,7 @@ class Base(nn.Module):
     def denoise(
         self, x: Tensor, t: Tensor, context: Tensor, attention: Attention, **options: object
     ) -> Tensor:
+        """Return v [B, 16, H, W] of noised latents ``x`` at timesteps ``t`` [B]."""
         control = options.pop("control", None)
         transformer = {"optimized_attention_override": attention, **options}
         return self.unet(x, t, context, control=control, transformer_options=transformer)
@@ -146,14 +159,18 @@ class Lesson:
     autoencoder: PatchAutoencoder
 
     def fit(self, module: nn.Module, predict: Callable[..., Tensor]) -> dict[str, Tensor]:
-        """Train ``module``; ``predict(batch, x, t, attention, generator)`` -> v. Returns the averaged weights."""
+        """Train ``module``, and return the averaged weights, of any shapes [...], by name.
+
+        ``predict(batch, x, t, attention, generator)`` returns v [B, 16, H, W].
+        """
         run = Run(self.name, module, self.folder, self.steps, self.stage.rate)
         diffusion = Diffusion(self.device, self.stage.bias)
 
         def loss(batch: Batch, generator: Generator) -> Tensor:
-            denoising, attention = diffusion(
-                batch, generator, lambda *inputs: predict(batch, *inputs, generator)
-            )
+            def predict_v(*inputs: object) -> Tensor:
+                return predict(batch, *inputs, generator)
+
+            denoising, attention = diffusion(batch, generator, predict_v)
             run.note(denoising=denoising, attention=attention)
             return denoising + self.stage.attention * attention
 
@@ -162,20 +179,21 @@ class Lesson:
         return run.average
 
     def base(self) -> Base:
-        """The trained base, frozen, on this lesson's device."""
+        """Return the trained base, frozen, on this lesson's device."""
         weights, base = load_file(WEIGHTS / "base.safetensors"), Base(self.words)
-        parts = {"text.": TEXT_PREFIX, "unet.": UNET_PREFIX}
-        state = {
-            own + name.removeprefix(prefix): tensor
-            for own, prefix in parts.items()
-            for name, tensor in weights.items()
-            if name.startswith(prefix)
-        }
-        base.load_state_dict(state)
+        text = renamed(weights, TEXT_PREFIX, "text.")
+        base.load_state_dict(text | renamed(weights, UNET_PREFIX, "unet."))
         return base.requires_grad_(False).to(self.device)
 
 
+def renamed(weights: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+    """Return the weights [...] whose names begin with ``old``, with ``new`` in its place."""
+    names = [name for name in weights if name.startswith(old)]
+    return {new + name.removeprefix(old): weights[name] for name in names}
+
+
 def train_base(lesson: Lesson) -> dict[str, Tensor]:
+    """Train text encoder and U-Net, and return weights [...] for ComfyUI, the autoencoder's too."""
     base = Base(lesson.words).to(lesson.device)
 
     def predict(batch: Batch, x: Tensor, t: Tensor, attention: Attention, _: Generator) -> Tensor:
@@ -183,28 +201,23 @@ def train_base(lesson: Lesson) -> dict[str, Tensor]:
 
     average = lesson.fit(base, predict)
     state = base.state_dict() | average
-    out = {
-        TEXT_PREFIX + name.removeprefix("text."): tensor
-        for name, tensor in state.items()
-        if name.startswith("text.")
-    }
-    out |= {
-        UNET_PREFIX + name.removeprefix("unet."): tensor
-        for name, tensor in state.items()
-        if name.startswith("unet.")
-    }
-    return out | {
-        VAE_PREFIX + name: tensor for name, tensor in lesson.autoencoder.state_dict().items()
-    }
+    text, unet = renamed(state, "text.", TEXT_PREFIX), renamed(state, "unet.", UNET_PREFIX)
+    return text | unet | renamed(lesson.autoencoder.state_dict(), "", VAE_PREFIX)
 
 
 def train_control(lesson: Lesson) -> dict[str, Tensor]:
-    """A ControlNet that starts as a copy of the base's encoder; hints are painted boxes or outlines."""
+    """Train a ControlNet that starts as a copy of the base's encoder, and return weights [...].
+
+    Hints are painted boxes or outlines.
+    """
     base, control = lesson.base(), ToyControlNet(**UNET, hint_channels=3, dtype=torch.float32)
     initialise(control, Generator().manual_seed(SEED))
     control.load_state_dict(base.unet.state_dict(), strict=False)
     zero(control.zero_convs, control.middle_block_out)
     control.to(lesson.device)
+
+    def kept(h: Tensor, _: object) -> Tensor:
+        return h.clone()  # residuals are added in place
 
     def predict(
         batch: Batch, x: Tensor, t: Tensor, attention: Attention, generator: Generator
@@ -213,16 +226,17 @@ def train_control(lesson: Lesson) -> dict[str, Tensor]:
         hint = hints(batch.scenes, boxes.tolist()).to(x.device)
         context = base.encode(batch.tokens)
         residuals = control(x, F.interpolate(hint, scale_factor=2), t, context)
-        patches = {
-            "input_block_patch_after_skip": [lambda h, _: h.clone()]
-        }  # residuals are added in place
+        patches = {"input_block_patch_after_skip": [kept]}
         return base.denoise(x, t, context, attention, control=residuals, patches=patches)
 
     return control.state_dict() | lesson.fit(control, predict)
 
 
 def train_gligen(lesson: Lesson) -> dict[str, Tensor]:
-    """Fusers and a position net on the frozen base, in GLIGEN's own form; cells are taught to read their box."""
+    """Train fusers and a position net on the frozen base, and return GLIGEN's weights [...].
+
+    Cells are taught to read their box.
+    """
     base, gligen = lesson.base(), gligen_parts()
     initialise(gligen, Generator().manual_seed(SEED))
     for fuser in gligen.module_list:
@@ -231,21 +245,18 @@ def train_gligen(lesson: Lesson) -> dict[str, Tensor]:
         nn.init.ones_(fuser.alpha_dense)
     gligen.to(lesson.device)
     phrases = {kind: _phrases(lesson, base, *kind) for kind in PAIRS}
-    grounding = Grounding(gligen.max_objs)
-    _watch(gligen, grounding)
+    fused = FuserAttention(gligen.max_objs)
+    _watch(gligen, fused)
 
     def predict(
         batch: Batch, x: Tensor, t: Tensor, attention: Attention, generator: Generator
     ) -> Tensor:
-        grounding.maps.clear()
-        fuse = gligen._set_position(
-            *_positions(batch, phrases, gligen.max_objs, generator, x.device)
-        )
-        v = base.denoise(
-            x, t, base.encode(batch.tokens), attention, patches={"middle_patch": [fuse]}
-        )
+        fused.maps.clear()
+        positions = _positions(batch, phrases, gligen.max_objs, generator, x.device)
+        patches = {"middle_patch": [gligen._set_position(*positions)]}
+        v = base.denoise(x, t, base.encode(batch.tokens), attention, patches=patches)
         boxes = torch.stack([boxes_of(scene) for scene in batch.scenes]).to(x.device)
-        attention.extra = grounding.share_outside(boxes) + grounding.unread(boxes)
+        attention.extra = fused.share_outside(boxes) + fused.unread(boxes)
         return v
 
     average = lesson.fit(gligen, predict)
@@ -253,19 +264,21 @@ def train_gligen(lesson: Lesson) -> dict[str, Tensor]:
     return gligen_state(gligen)
 
 
-def _watch(gligen: nn.Module, grounding: Grounding) -> None:
-    """Have the fusers' attention, which is given no options, computed by ``grounding``."""
-    options = {"transformer_options": {"optimized_attention_override": grounding}}
+def _watch(gligen: nn.Module, fused: FuserAttention) -> None:
+    """Have the fusers' attention, which is given no options, computed by ``fused``."""
+    options = {"transformer_options": {"optimized_attention_override": fused}}
+
+    def add(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, kwargs | options
+
     for fuser in gligen.module_list:
-        fuser.attn.register_forward_pre_hook(
-            lambda _, args, kw: (args, kw | options), with_kwargs=True
-        )
+        fuser.attn.register_forward_pre_hook(add, with_kwargs=True)
 
 
 def _phrases(lesson: Lesson, base: Base, colour: str, shape: str) -> Tensor:
-    """The text encoder's summary of every way to name a kind of object: [N, width]."""
-    texts = [[c, s] for c in sorted(set(NAMES[colour])) for s in NAMES[shape]]
-    tokens = torch.stack([lesson.words.encode(text) for text in texts]).to(lesson.device)
+    """Return the text encoder's summary of every way to name a kind of object: [N, width]."""
+    texts = product(sorted(set(NAMES[colour])), NAMES[shape])
+    tokens = torch.stack([lesson.words.encode(list(text)) for text in texts]).to(lesson.device)
     return base.encode(tokens)[:, 3]  # the end of a text of two words
 
 
@@ -276,22 +289,22 @@ def _positions(
     generator: Generator,
     device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes [B, N, 4], which slots are used [B, N], and the phrases in them [B, N, width]."""
-    boxes, used = torch.zeros(len(batch.scenes), slots, 4), torch.zeros(len(batch.scenes), slots)
-    texts = torch.zeros(len(batch.scenes), slots, TEXT_WIDTH)
+    """Return boxes [B, N, 4], which slots are used [B, N], and their phrases [B, N, width]."""
+    rows = len(batch.scenes)
+    boxes, used = torch.zeros(rows, slots, 4), torch.zeros(rows, slots)
+    texts = torch.zeros(rows, slots, TEXT_WIDTH)
     for row, scene in enumerate(batch.scenes):
         for slot, thing in enumerate(scene.things):
             choices = phrases[thing.kind]
             boxes[row, slot] = torch.tensor(thing.box)
-            texts[row, slot] = choices[
-                int(torch.randint(len(choices), (), generator=generator))
-            ].cpu()
+            drawn = int(torch.randint(len(choices), (), generator=generator))
+            texts[row, slot] = choices[drawn].cpu()
         used[row, : len(scene.things)] = 1
     return boxes.to(device), used.to(device), texts.to(device)
 
 
 class LowRank(nn.Module):
-    """A weight plus a product of two thin matrices, the second zero at the start."""
+    """A weight [out, ...] plus a product of two thin matrices, the second zero at the start."""
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
@@ -299,32 +312,30 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(weight.new_zeros(len(weight), rank))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Return the sum."""
         return weight + (self.up @ self.down).view_as(weight)
 
 
 def train_style(lesson: Lesson, rank: int = 8) -> dict[str, Tensor]:
-    """A LoRA on every matrix and convolution of the U-Net, in kohya's key layout."""
+    """Train a LoRA on the U-Net's matrices and convolutions, and return kohya's weights [...]."""
     base = lesson.base()
     generator = Generator().manual_seed(SEED)
-    layers = {
-        name: m for name, m in base.unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)
-    }
+    modules = base.unet.named_modules()
+    layers = {name: layer for name, layer in modules if isinstance(layer, nn.Linear | nn.Conv2d)}
     for layer in layers.values():
         addition = LowRank(layer.weight, min(rank, *layer.weight.flatten(1).shape))
-        addition.down.data.copy_(
-            torch.randn(addition.down.shape, generator=generator) * addition.down.shape[1] ** -0.5
-        )
+        down = addition.down
+        down.data.copy_(torch.randn(down.shape, generator=generator) * down.shape[1] ** -0.5)
         parametrize.register_parametrization(layer, "weight", addition)
 
     def predict(batch: Batch, x: Tensor, t: Tensor, attention: Attention, _: Generator) -> Tensor:
         return base.denoise(x, t, base.encode(batch.tokens), attention)
 
     average = lesson.fit(base, predict)
-    return {
-        key: tensor
-        for name, layer in layers.items()
-        for key, tensor in _kohya(name, layer, average).items()
-    }
+    weights: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        weights |= _kohya(name, layer, average)
+    return weights
 
 
 def _kohya(name: str, layer: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -348,25 +359,28 @@ STAGES = {
 FILES = {"base": "base", "control": "controlnet", "gligen": "gligen", "style": "neon_lora"}
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = ROOT / "output" / "train"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all"])
     parser.add_argument("--steps", type=int, help="instead of the stage's own number")
-    parser.add_argument(
-        "--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu"
-    )
-    parser.add_argument(
-        "--folder", type=Path, default=ROOT / "output" / "train", help="for checkpoints"
-    )
-    args = parser.parse_args()
+    parser.add_argument("--device", type=torch.device, default=device)
+    parser.add_argument("--folder", type=Path, default=folder, help="for checkpoints")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train the stages that were asked for, and write their weights."""
+    args = arguments()
     args.folder.mkdir(parents=True, exist_ok=True)
     words, autoencoder = Words(), fit_autoencoder()
     names = list(STAGES) if args.stage == "all" else [args.stage]
     for name in names:
         stage = STAGES[name]
-        lesson = Lesson(
-            name, stage, args.device, args.folder, args.steps or stage.steps, words, autoencoder
-        )
+        steps = args.steps or stage.steps
+        lesson = Lesson(name, stage, args.device, args.folder, steps, words, autoencoder)
         weights = {key: _compact(tensor) for key, tensor in stage.train(lesson).items()}
         WEIGHTS.mkdir(exist_ok=True)
         save_file(weights, WEIGHTS / f"{FILES[name]}.safetensors")

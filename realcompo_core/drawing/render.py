@@ -1,4 +1,4 @@
-"""Layouts, maps and curves as images: float tensors [height, width, 3], values 0..1, on the CPU.
+"""Layouts, traces and curves as sheets: images [height, width, 3], values 0..1, on the CPU.
 
 Text is drawn by an injected :data:`Caption`, since fonts belong to the host.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..layout.model import Box, Layout
 from ..sampling.trace import Reading, Step, Trace
+from .image import BACKGROUND, Colour, beside, colour, enlarge, outline, paint, polyline, stack
 from .labels import Rect, place
 
 Caption = Callable[[str, int], Tensor]
 """Text and a width in pixels -> an image of that width, light text on the sheet's background."""
 
-BACKGROUND, INK, GRID = (0.11, 0.11, 0.13), (0.92, 0.92, 0.92), (0.25, 0.25, 0.28)
+INK, GRID = (0.92, 0.92, 0.92), (0.25, 0.25, 0.28)
+LUMINANCE = (0.30, 0.59, 0.11)  # of red, green and blue
 TEXT_COLOUR, SPATIAL_COLOUR = (0.25, 0.55, 0.95), (0.95, 0.55, 0.15)
 PALETTE = (
     (0.90, 0.30, 0.30),
@@ -40,74 +42,32 @@ CROWDED = 8  # rows of attention that are read well one below the other
 BALANCE = (SPATIAL_COLOUR, (0.93, 0.93, 0.93), TEXT_COLOUR)
 
 
-def colour(values: Tensor, stops: Sequence[tuple[float, float, float]]) -> Tensor:
-    """Values [H, W] in 0..1 -> [H, W, 3], linear between equally spaced colours."""
-    table = torch.tensor(stops)
-    position = values.float().nan_to_num().clamp(0, 1) * (len(stops) - 1)
-    low = position.floor().long().clamp(max=len(stops) - 2)
-    return torch.lerp(table[low], table[low + 1], (position - low)[..., None])
-
-
-def enlarge(values: Tensor, height: int, width: int, mode: str = "nearest") -> Tensor:
-    """A map [h, w] at a size in pixels."""
-    smooth = {} if mode == "nearest" else {"align_corners": False}
-    return F.interpolate(values[None, None].float(), (height, width), mode=mode, **smooth)[0, 0]
-
-
-def outline(region: Tensor, height: int, width: int, thickness: int = 1) -> Tensor:
-    """The border of a region [h, w] (0..1) as a mask [height, width] of booleans."""
-    inside = (
-        enlarge(region, height, width, "bilinear" if min(region.shape) > 1 else "nearest") >= 0.5
-    )
-    inside = inside if inside.any() else enlarge(region, height, width) > 0
-    outside = F.pad((~inside).float()[None, None], [thickness] * 4, value=1.0)
-    return inside & (F.max_pool2d(outside, 2 * thickness + 1, 1)[0, 0] > 0)
-
-
-def paint(
-    image: Tensor, mask: Tensor, ink: tuple[float, float, float], opacity: float = 1.0
-) -> Tensor:
-    """The image [H, W, 3] with a colour where the mask [H, W] is set."""
-    alpha = mask.float()[..., None] * opacity
-    return image * (1 - alpha) + torch.tensor(ink) * alpha
-
-
-def stack(rows: Sequence[Tensor], gap: int = 4) -> Tensor:
-    """Images one below the other, padded to the widest."""
-    width = max(row.shape[1] for row in rows)
-    return torch.cat([_padded(row, row.shape[0] + gap, width) for row in rows])
-
-
-def beside(images: Sequence[Tensor], gap: int = 4) -> Tensor:
-    """Images side by side, padded to the highest."""
-    height = max(image.shape[0] for image in images)
-    return torch.cat([_padded(image, height, image.shape[1] + gap) for image in images], dim=1)
-
-
 def layout_image(canvas: Tensor, layout: Layout, caption: Caption) -> Tensor:
-    """Each object's region tinted and outlined over a canvas [H, W, 3], and above them all a label for each."""
+    """Return a canvas [H, W, 3] with each object's region tinted, outlined and labelled."""
     height, width = canvas.shape[:2]
     thickness = max(1, min(height, width) // 200)
     labels = []
     for index, placed in enumerate(layout.objects):
-        ink, region = PALETTE[index % len(PALETTE)], placed.region(height, width)
+        ink = PALETTE[index % len(PALETTE)]
+        region = placed.region(height, width)
         canvas = paint(canvas, region, ink, 0.25)
         canvas = paint(canvas, outline(region, height, width, thickness), ink)
         labels.append(_label(caption(placed.phrase, width), ink))
-    return _labelled(
-        canvas, [_rect(placed.box, height, width) for placed in layout.objects], labels
-    )
+    rects = [_rect(placed.box, height, width) for placed in layout.objects]
+    return _labelled(canvas, rects, labels)
 
 
 def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 128) -> Tensor:
-    """The balance map of one sample at every blended step: blue where the text branch leads, orange the spatial."""
+    """Return one sample's balance at every blended step, as an image [H, W, 3].
+
+    It is blue where the text branch leads and orange where the spatial one does.
+    """
     blended = trace.blended()
     if not blended:
         return caption("No blended steps: one model did them all.", 4 * tile)
-    tiles = [
-        _balance_tile(step, weight[sample, 0], trace.layout, caption, tile)
-        for step, weight in blended
-    ]
+    tiles = []
+    for step, weight in blended:
+        tiles.append(_balance_tile(step, weight[sample, 0], trace.layout, caption, tile))
     columns = max(4, math.ceil(math.sqrt(2 * len(tiles))))
     rows = [beside(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
     return stack([_balance_legend(caption, tile), *rows])
@@ -116,31 +76,42 @@ def balance_sheet(trace: Trace, caption: Caption, sample: int = 0, tile: int = 1
 def attention_sheet(
     trace: Trace, caption: Caption, sample: int = 0, tile: int = 128, columns: int = 8
 ) -> Tensor:
-    """Attention of one sample, a row per branch and object, its region drawn over it, and its share inside.
+    """Return one sample's attention, a row for each branch and object, as an image [H, W, 3].
 
-    The branches of many objects stand side by side, with fewer steps of each; the text branch, which a warm-up leaves
-    out, comes first all the same.
+    Each tile has the object's region drawn over it, and the share of attention inside below. The
+    branches of many objects stand side by side, with fewer steps of each; the text branch, which a
+    warm-up leaves out, comes first all the same.
     """
     read = [step for step in trace.steps if step.readings]
     if not read:
         return caption("No attention was read: the balance did not move in this mode.", 4 * tile)
-    names = list(dict.fromkeys(name for step in reversed(read) for name in step.readings))
-    objects = {
-        name: sum(len(reading.objects.phrases) for reading in read[-1].readings.get(name, ()))
-        for name in names
-    }
-    crowded = sum(objects.values()) > CROWDED
-    steps = _spread(read, max(1, columns // len(names)) if crowded else columns)
-    blocks = [
-        stack(rows)
-        for name in names
-        if (rows := _attention_rows(steps, name, caption, sample, tile))
-    ]
-    return stack([_attention_legend(caption, tile), *([beside(blocks)] if crowded else blocks)])
+    branches = _branches(read)
+    crowded = _object_count(read[-1]) > CROWDED
+    if crowded:
+        columns = max(1, columns // len(branches))
+    steps = _spread(read, columns)
+    rows = [_attention_rows(steps, name, caption, sample, tile) for name in branches]
+    blocks = [stack(found) for found in rows if found]
+    legend = _attention_legend(caption, tile)
+    return stack([legend, beside(blocks)] if crowded else [legend, *blocks])
+
+
+def _branches(steps: Sequence[Step]) -> list[str]:
+    """Return the names of the branches that were read, those of later steps first."""
+    return list(dict.fromkeys(name for step in reversed(steps) for name in step.readings))
+
+
+def _object_count(step: Step) -> int:
+    """Return how many objects all branches of a step read, together."""
+    readings = chain.from_iterable(step.readings.values())
+    return sum(len(reading.objects.phrases) for reading in readings)
 
 
 def loss_curves(trace: Trace, caption: Caption, width: int = 640, height: int = 320) -> Tensor:
-    """The attention loss of each branch over the steps: 0 is all attention inside the regions."""
+    """Return each branch's attention loss over the steps, as an image [H, W, 3].
+
+    0 is all attention inside the regions.
+    """
     last = max(trace.total_steps - 1, 0)
     return curves(trace.losses(), last, "Attention loss, sum over objects", caption, width, height)
 
@@ -153,45 +124,29 @@ def curves(
     width: int = 640,
     height: int = 320,
 ) -> Tensor:
-    """Named values over the steps 0 to ``last``, a line for each name: rows of ``{"step": 3, "text": 0.5}``."""
-    finite = [{key: value for key, value in row.items() if math.isfinite(value)} for row in rows]
-    names = [name for name in dict.fromkeys(key for row in finite for key in row) if name != "step"]
-    top = max((row[name] for row in finite for name in names if name in row), default=1.0) or 1.0
+    """Return a line for each named value over the steps 0 to ``last``, as an image [H, W, 3].
+
+    Rows are such as ``{"step": 3, "text": 0.5}``.
+    """
+    lines = _lines(rows)
+    top = max((value for line in lines.values() for _, value in line), default=1.0) or 1.0
+    inks = {name: _branch_ink(name, index) for index, name in enumerate(lines)}
     plot = _axes(height, width)
-    inks = {name: _branch_ink(name, index) for index, name in enumerate(names)}
-    for name, ink in inks.items():
-        points = [(row["step"] / max(last, 1), row[name] / top) for row in finite if name in row]
-        plot = paint(plot, polyline(points, height, width), ink)
-    return stack(
-        [
-            caption(f"{title}: 0 to {top:.2f}; steps 0 to {last}", width),
-            _legend(inks, caption),
-            plot,
-        ]
-    )
+    for name, line in lines.items():
+        points = [(step / max(last, 1), value / top) for step, value in line]
+        plot = paint(plot, polyline(points, height, width), inks[name])
+    head = caption(f"{title}: 0 to {top:.2f}; steps 0 to {last}", width)
+    return stack([head, _legend(inks, caption), plot])
 
 
-def polyline(
-    points: Sequence[tuple[float, float]], height: int, width: int, margin: int = 8
-) -> Tensor:
-    """A line through points (x right, y up, 0..1) as a mask [height, width]."""
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    scaled = [
-        (margin + x * (width - 1 - 2 * margin), height - 1 - margin - y * (height - 1 - 2 * margin))
-        for x, y in points
-    ]
-    for (x0, y0), (x1, y1) in zip(scaled, scaled[1:] or scaled, strict=False):
-        along = torch.linspace(0, 1, 2 * int(abs(x1 - x0) + abs(y1 - y0)) + 2)
-        mask[(y0 + (y1 - y0) * along).round().long(), (x0 + (x1 - x0) * along).round().long()] = (
-            True
-        )
-    return F.max_pool2d(mask.float()[None, None], 3, 1, 1)[0, 0] > 0
-
-
-def _padded(image: Tensor, height: int, width: int) -> Tensor:
-    canvas = torch.tensor(BACKGROUND).expand(height, width, 3).clone()
-    canvas[: image.shape[0], : image.shape[1]] = image
-    return canvas
+def _lines(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
+    """Return the finite values by name, each with its step."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step" and math.isfinite(value):
+                lines.setdefault(name, []).append((row["step"], value))
+    return lines
 
 
 def _tile_size(height: int, width: int, tile: int) -> tuple[int, int]:
@@ -224,7 +179,7 @@ def _attention_legend(caption: Caption, tile: int) -> Tensor:
 def _attention_rows(
     steps: Sequence[Step], name: str, caption: Caption, sample: int, tile: int
 ) -> list[Tensor]:
-    """A row per object of each conditioning: objects are told apart by their place, not by their words."""
+    """Return a row for each object of each conditioning; two objects may have the same words."""
     tiles: dict[tuple[int, int], dict[int, Tensor]] = {}
     titles: dict[tuple[int, int], str] = {}
     for column, step in enumerate(steps):
@@ -239,7 +194,7 @@ def _attention_rows(
 
 
 def _spaced(tiles: Mapping[int, Tensor], columns: int) -> list[Tensor]:
-    """Tiles in their columns, with empty ones where a step did not read this branch."""
+    """Return tiles in their columns, empty ones where a step did not read this branch."""
     empty = torch.tensor(BACKGROUND).expand_as(next(iter(tiles.values())))
     return [tiles.get(column, empty) for column in range(columns)]
 
@@ -256,7 +211,7 @@ def _attention_tile(
 
 
 def _spread(steps: Sequence[Step], most: int) -> list[Step]:
-    """At most ``most`` of the steps, evenly spread, with the first and, beyond one, the last."""
+    """Return at most ``most`` of the steps, evenly spread: the first and, beyond one, the last."""
     if len(steps) <= most:
         return list(steps)
     return [steps[round(i * (len(steps) - 1) / max(most - 1, 1))] for i in range(most)]
@@ -270,31 +225,28 @@ def _axes(height: int, width: int) -> Tensor:
     return plot
 
 
-def _legend(inks: Mapping[str, tuple[float, float, float]], caption: Caption) -> Tensor:
-    swatches = [torch.tensor(ink).expand(14, 24, 3) for ink in inks.values()]
-    pairs = [
-        image
-        for name, swatch in zip(inks, swatches, strict=True)
-        for image in (swatch, caption(name, 90))
-    ]
-    return beside(pairs) if pairs else caption("nothing was read", 200)
+def _legend(inks: Mapping[str, Colour], caption: Caption) -> Tensor:
+    if not inks:
+        return caption("nothing was read", 200)
+    images = []
+    for name, ink in inks.items():
+        images += [torch.tensor(ink).expand(14, 24, 3), caption(name, 90)]
+    return beside(images)
 
 
-def _branch_ink(name: str, index: int) -> tuple[float, float, float]:
+def _branch_ink(name: str, index: int) -> Colour:
     return {"text": TEXT_COLOUR, "spatial": SPATIAL_COLOUR}.get(name, PALETTE[index % len(PALETTE)])
 
 
-def _label(line: Tensor, ink: tuple[float, float, float]) -> Tensor:
-    """A caption cut to its text, dark or light on the object's colour, whichever reads better."""
+def _label(line: Tensor, ink: Colour) -> Tensor:
+    """Return a caption cut to its text, dark or light on the object's colour, as reads better."""
     strength = (line - torch.tensor(BACKGROUND)).abs().amax(dim=-1)
     written = (strength > 0.2).any(dim=0).nonzero()
     width = min(int(written[-1]) + 4, line.shape[1]) if len(written) else line.shape[1]
-    alpha = (strength[:, :width] / strength.max().clamp(min=1e-6))[..., None]
-    luminance = sum(share * part for share, part in zip((0.30, 0.59, 0.11), ink, strict=True))
+    alpha = (strength[:, :width] / strength.max().clamp(min=1e-6))[..., None].expand(-1, -1, 3)
+    luminance = sum(share * part for share, part in zip(LUMINANCE, ink, strict=True))
     text = torch.zeros(3) if luminance > 0.45 else torch.ones(3)
-    return torch.lerp(
-        torch.tensor(ink).expand(*alpha.shape[:2], 3), text.expand(*alpha.shape[:2], 3), alpha
-    )
+    return torch.lerp(torch.tensor(ink).expand_as(alpha), text.expand_as(alpha), alpha)
 
 
 def _labelled(canvas: Tensor, regions: Sequence[Rect], labels: Sequence[Tensor]) -> Tensor:

@@ -178,8 +178,6 @@ COLOURS = _read(TABLE)
 
 
 def names_of(colour: Colour) -> str:
-    """The classes painted in a colour: ``road or skyscraper``, or nothing."""
-    code = bytes(colour).hex()
-    return " or ".join(
-        line.split(" ", 1)[1].split(",")[0] for line in TABLE.splitlines() if line.startswith(code)
-    )
+    """Return the classes painted in a colour: ``road or skyscraper``, or nothing."""
+    rows = [line.split(" ", 1) for line in TABLE.splitlines()]
+    return " or ".join(names.split(",")[0] for code, names in rows if _colour(code) == colour)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, within
+from ..errors import InputError, brief, within
 from .model import Layout, LayoutObject
 from .regions import Canvas, Region, check_count, is_number, name
 
@@ -37,16 +37,17 @@ class Unit(str, Enum):
 def objects(
     value: Any, canvas: Canvas, order: Order, unit: Unit, phrases: str
 ) -> tuple[LayoutObject, ...]:
-    """Objects of a layout, or of boxes of one picture, where ``phrases`` names those without a phrase."""
-    return (
-        value.objects
-        if isinstance(value, Layout)
-        else name(read(value, canvas, order, unit), phrases)
-    )
+    """Return a layout's objects, or those of one picture's boxes: see :func:`read`.
+
+    ``phrases`` names the boxes that come without a phrase. Raises :class:`InputError`.
+    """
+    if isinstance(value, Layout):
+        return value.objects
+    return name(read(value, canvas, order, unit), phrases)
 
 
 def read(value: Any, canvas: Canvas, order: Order, unit: Unit) -> list[Region]:
-    """Regions from the boxes of one picture, in any of the formats that ComfyUI's nodes pass on:
+    """Return regions from one picture's boxes, in any format that ComfyUI's nodes pass on:
 
     - ``{"x", "y", "width", "height"}`` in pixels, perhaps with ``metadata`` (core BOUNDING_BOX);
     - four numbers in the given order and unit (KJNodes' BBOX);
@@ -65,9 +66,13 @@ def read(value: Any, canvas: Canvas, order: Order, unit: Unit) -> list[Region]:
 
 
 def segments(size: Sequence[int], found: Sequence[Any]) -> list[Region]:
-    """Regions from Impact Pack's SEGS of a picture of ``size`` (height, width): label, box and mask of each."""
+    """Return regions, each with label, box and mask, from Impact Pack's SEGS.
+
+    ``size`` is the picture's (height, width) in pixels. Raises :class:`InputError`.
+    """
     check_count("boxes", len(found))
-    canvas, regions = Canvas(int(size[1]), int(size[0])), []
+    canvas = Canvas(int(size[1]), int(size[0]))
+    regions = []
     for number, seg in enumerate(found, 1):
         with within(f"boxes, segment {number}"):
             box = canvas.box(*_numbers(_plain(seg.bbox)))
@@ -76,7 +81,7 @@ def segments(size: Sequence[int], found: Sequence[Any]) -> list[Region]:
 
 
 def to_bounding_boxes(layout: Layout, canvas: Canvas) -> list[list[dict[str, Any]]]:
-    """A layout as core BOUNDING_BOXes of one picture: whole pixels, at least one wide and high."""
+    """Return a layout as one picture's BOUNDING_BOXes: whole pixels, at least one wide and high."""
     return [[_bounding_box(placed, canvas) for placed in layout.objects]]
 
 
@@ -105,23 +110,18 @@ def _region(item: Any, canvas: Canvas, order: Order, unit: Unit) -> Region:
         return Region(canvas.box(x, y, x + width, y + height), _phrase(item))
     values = _numbers(item)
     if unit is Unit.SHARES:
-        values = [
-            value * side
-            for value, side in zip(values, (canvas.width, canvas.height) * 2, strict=True)
-        ]
+        sides = (canvas.width, canvas.height) * 2
+        values = [value * side for value, side in zip(values, sides, strict=True)]
     left, top, right, bottom = values
-    return Region(
-        canvas.box(left, top, left + right, top + bottom)
-        if order is Order.SIZE
-        else canvas.box(*values)
-    )
+    if order is Order.SIZE:
+        right, bottom = left + right, top + bottom
+    return Region(canvas.box(left, top, right, bottom))
 
 
 def _numbers(values: Any) -> list[float]:
     if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(is_number, values)):
-        raise InputError(
-            "box", "four numbers", _shown(values), "Give x, y, width and height, or four corners."
-        )
+        fix = "Give x, y, width and height, or four corners."
+        raise InputError("box", "four numbers", brief(values), fix)
     return [float(value) for value in values]
 
 
@@ -129,33 +129,35 @@ def _first_picture(value: Any) -> Sequence[Any]:
     if _is_box(value):
         return [value]
     if not isinstance(value, list | tuple):
-        raise InputError("boxes", "boxes", _shown(value), "Connect BOUNDING_BOX, BBOX or SEGS.")
-    nested = bool(value) and all(
-        isinstance(item, list | tuple) and not _is_box(item) for item in value
-    )
-    return value[0] if nested else value
+        raise InputError("boxes", "boxes", brief(value), "Connect BOUNDING_BOX, BBOX or SEGS.")
+    is_batch = bool(value) and all(map(_is_picture, value))
+    return value[0] if is_batch else value
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, list | tuple) and not _is_box(value)
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, dict) or (
-        isinstance(value, list | tuple) and any(map(is_number, value))
-    )
+    if isinstance(value, list | tuple):
+        return any(map(is_number, value))
+    return isinstance(value, dict)
 
 
 def _is_segs(value: Any) -> bool:
-    if (
-        not isinstance(value, list | tuple)
-        or len(value) != 2
-        or not isinstance(value[1], list | tuple)
-    ):
+    if not _is_pair(value) or not isinstance(value[1], list | tuple):
         return False
-    size = value[0]
-    whole = isinstance(size, list | tuple) and len(size) == 2 and all(map(is_number, size))
-    return whole and all(hasattr(seg, "crop_region") for seg in value[1])
+    size, segs = value
+    is_size = _is_pair(size) and all(map(is_number, size))
+    return is_size and all(hasattr(seg, "crop_region") for seg in segs)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
 
 
 def _whole_mask(seg: Any, canvas: Canvas) -> Tensor | None:
-    """The segment's mask [height, width] over the whole canvas; of a batch, all its pictures' together."""
+    """Return the segment's mask [height, width] over the whole canvas; of a batch, their union."""
     if seg.cropped_mask is None:
         return None
     crop = torch.as_tensor(np.asarray(seg.cropped_mask)).float()
@@ -165,19 +167,18 @@ def _whole_mask(seg: Any, canvas: Canvas) -> Tensor | None:
     place = mask[max(top, 0) : bottom, max(left, 0) : right]
     if crop.shape != place.shape:
         expected = f"one of {bottom - top} x {right - left}, as its crop region"
-        raise InputError(
-            "mask", expected, " x ".join(map(str, crop.shape)), "Detect the segments again."
-        )
-    place.copy_((crop / 255 if crop.max() > 1 else crop).clamp(0, 1))  # 8 bits or 0..1
+        got = " x ".join(map(str, crop.shape))
+        raise InputError("mask", expected, got, "Detect the segments again.")
+    white = 255 if crop.max() > 1 else 1  # 8 bits or 0..1
+    place.copy_((crop / white).clamp(0, 1))
     return mask
 
 
 def _phrase(item: dict) -> str:
     metadata = item.get("metadata")
     sources = [metadata, item] if isinstance(metadata, dict) else [item]
-    return next(
-        (text for source in sources for key in PHRASE_KEYS if (text := _text(source.get(key)))), ""
-    )
+    texts = [_text(source.get(key)) for source in sources for key in PHRASE_KEYS]
+    return next(filter(None, texts), "")
 
 
 def _text(value: Any) -> str:
@@ -185,12 +186,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors and arrays, also inside of lists, as lists."""
+    """Return tensors and arrays, also inside of lists, as lists."""
     if isinstance(value, Tensor | np.ndarray):
         return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,15 +1,16 @@
 """Poses -> regions: a box around each person's joints.
 
-The format is OpenPose's JSON as ComfyUI's nodes pass it on: a list of frames
-``{"people": [{"pose_keypoints_2d": [x, y, confidence, ...], ...}], "canvas_width", "canvas_height"}``.
+The format is OpenPose's JSON as ComfyUI's nodes pass it on: a list of frames ``{"people":
+[{"pose_keypoints_2d": [x, y, confidence, ...], ...}], "canvas_width", "canvas_height"}``.
 OpenPose nodes give 0 to 1, DWPose and SDPose pixels; AnimalPose has ``"animals"`` of joints in
 pixels. A joint that was not found is (0, 0, 0), negative, without confidence or null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ..errors import InputError
@@ -20,6 +21,7 @@ BODY = ("pose_keypoints_2d", "foot_keypoints_2d")
 FACE = ("face_keypoints_2d",)
 HANDS = ("hand_left_keypoints_2d", "hand_right_keypoints_2d")
 FAR = 2.0  # pictures away: no pose has joints there
+LEAST_MARGIN = 0.5  # pixels: joints in a line have an area too
 
 Point = tuple[float, float]
 
@@ -38,22 +40,24 @@ class PoseReader:
     hands: bool = True
 
     def read(self, frames: Any, number: int = 0) -> list[Region]:
-        """A region for each person of one frame who has at least two joints in the picture.
+        """Return a region for each person of one frame with two joints or more in the picture.
 
         Raises :class:`InputError` where the frame is missing or malformed, where nobody is in it,
         and where its joints can't be in the given unit.
         """
         frame = _frame(frames, number)
         canvas = self._canvas(frame)
-        people = [list(self._joints(person, canvas)) for person in _people(frame)]
-        _check_unit([joint for joints in people for joint in joints], canvas, self.unit)
-        inside = [[(x, y) for x, y in joints if _is_inside(x, y, canvas)] for joints in people]
-        regions = [self._region(joints, canvas) for joints in inside if len(set(joints)) > 1]
+        people = [set(self._joints(person, canvas)) for person in _people(frame)]
+        _check_unit(list(chain.from_iterable(people)), canvas, self.unit)
+        regions = []
+        for joints in people:
+            inside = {joint for joint in joints if _is_inside(joint, canvas)}
+            if len(inside) > 1:
+                regions.append(self._region(inside, canvas))
         if not regions:
+            expected, got = "a person with two joints in the picture", f"{len(people)} without"
             fix = "Check the pose, lower the confidence, or set the unit that the pose node uses."
-            raise InputError(
-                "pose", "a person with two joints in the picture", f"{len(people)} without", fix
-            )
+            raise InputError("pose", expected, got, fix)
         return regions
 
     def _canvas(self, frame: dict) -> Canvas:
@@ -64,32 +68,31 @@ class PoseReader:
         return Canvas(*map(float, sides))
 
     def _joints(self, person: dict, canvas: Canvas) -> Iterator[Point]:
-        """Joints that were found, in pixels."""
+        """Yield the joints that were found, in pixels."""
         scale = (canvas.width, canvas.height) if self.unit is Unit.SHARES else (1.0, 1.0)
         for key in BODY + FACE * self.face + HANDS * self.hands:
-            for x, y, confidence in _triples(person.get(key)):
+            for x, y, confidence in _triples(_listed(person.get(key), "joints")):
                 if confidence > 0 and confidence >= self.confidence and (x, y) != (0, 0):
                     yield x * scale[0], y * scale[1]
 
-    def _region(self, joints: Sequence[Point], canvas: Canvas) -> Region:
-        (left, right), (top, bottom) = (
-            (min(values), max(values)) for values in zip(*joints, strict=True)
+    def _region(self, joints: Iterable[Point], canvas: Canvas) -> Region:
+        across, down = zip(*joints, strict=True)
+        left, top, right, bottom = min(across), min(down), max(across), max(down)
+        margin = max(self.padding * max(right - left, bottom - top), LEAST_MARGIN)
+        box = canvas.box(
+            max(left - margin, 0),
+            max(top - margin, 0),
+            min(right + margin, canvas.width),
+            min(bottom + margin, canvas.height),
         )
-        margin = max(
-            self.padding * max(right - left, bottom - top), 0.5
-        )  # joints in a line have an area too
-        low = max(left - margin, 0), max(top - margin, 0)
-        return Region(
-            canvas.box(*low, min(right + margin, canvas.width), min(bottom + margin, canvas.height))
-        )
+        return Region(box)
 
 
 def _frame(frames: Any, number: int) -> dict:
     frames = [frames] if isinstance(frames, dict) else frames
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
-        raise InputError(
-            "pose", "a list of frames", type(frames).__name__, "Connect a POSE_KEYPOINT."
-        )
+        got = type(frames).__name__
+        raise InputError("pose", "a list of frames", got, "Connect a POSE_KEYPOINT.")
     if not 0 <= number < len(frames):
         fix = "Choose a frame of the pose; the first is 0."
         raise InputError("frame", f"less than the number of frames {len(frames)}", str(number), fix)
@@ -97,50 +100,50 @@ def _frame(frames: Any, number: int) -> dict:
 
 
 def _people(frame: dict) -> list[dict]:
-    people, animals = (_listed(frame.get(key), key) for key in ("people", "animals"))
-    return [person for person in people if isinstance(person, dict)] + [
-        {BODY[0]: animal} for animal in animals
+    people = [
+        person for person in _listed(frame.get("people"), "people") if isinstance(person, dict)
     ]
+    animals = [{BODY[0]: animal} for animal in _listed(frame.get("animals"), "animals")]
+    return people + animals
 
 
-def _triples(values: Any) -> Iterator[tuple[float, float, float]]:
-    """x, y and confidence of each joint that is there, from a flat list or a list of triples."""
-    joints = _listed(values, "joints")
-    flat = [
-        number
-        for value in joints
-        for number in (value if isinstance(value, list | tuple) else [value])
-    ]
-    if len(flat) % 3:
-        raise InputError(
-            "pose", "x, y and confidence for each joint", f"{len(flat)} numbers", "Check the pose."
-        )
-    for triple in zip(*[iter(flat)] * 3, strict=True):
+def _triples(joints: Sequence[Any]) -> Iterator[tuple[float, float, float]]:
+    """Yield x, y and confidence of each joint that is there, from a flat list or one of triples."""
+    numbers: list[Any] = []
+    for value in joints:
+        numbers += value if isinstance(value, list | tuple) else [value]
+    if len(numbers) % 3:
+        expected, got = "x, y and confidence for each joint", f"{len(numbers)} numbers"
+        raise InputError("pose", expected, got, "Check the pose.")
+    for triple in zip(*[iter(numbers)] * 3, strict=True):
         if all(map(is_number, triple)):
             yield triple
 
 
 def _listed(value: Any, what: str) -> Sequence[Any]:
     if value is not None and not isinstance(value, list | tuple):
-        raise InputError(
-            "pose", f"a list of {what}", type(value).__name__, "Connect a POSE_KEYPOINT."
-        )
+        expected, got = f"a list of {what}", type(value).__name__
+        raise InputError("pose", expected, got, "Connect a POSE_KEYPOINT.")
     return value or ()
 
 
 def _check_unit(joints: Sequence[Point], canvas: Canvas, unit: Unit) -> None:
-    """Both wrong units show: pixels taken for shares lie far outside, shares taken for pixels in the first pixel."""
+    """Raise :class:`InputError` for joints that can't be in the unit.
+
+    Pixels taken for shares lie far outside, shares taken for pixels in the first pixel.
+    """
     far = any(abs(x) > FAR * canvas.width or abs(y) > FAR * canvas.height for x, y in joints)
     near = unit is Unit.PIXELS and joints and all(max(abs(x), abs(y)) <= 1 for x, y in joints)
-    if far or near:
-        got = "joints far outside" if far else "joints within one pixel"
-        size = f"{canvas.width:g} x {canvas.height:g}"
-        other = Unit.SHARES if unit is Unit.PIXELS else Unit.PIXELS
-        fix = f"Set unit to {other.value!r} if that is what the pose node uses."
-        raise InputError(
-            "unit", f"joints in {unit.value!r} of a picture of {size} pixels", got, fix
-        )
+    if not far and not near:
+        return
+    size = f"{canvas.width:g} x {canvas.height:g}"
+    expected = f"joints in {unit.value!r} of a picture of {size} pixels"
+    got = "joints far outside" if far else "joints within one pixel"
+    other = Unit.SHARES if unit is Unit.PIXELS else Unit.PIXELS
+    fix = f"Set unit to {other.value!r} if that is what the pose node uses."
+    raise InputError("unit", expected, got, fix)
 
 
-def _is_inside(x: float, y: float, canvas: Canvas) -> bool:
+def _is_inside(joint: Point, canvas: Canvas) -> bool:
+    x, y = joint
     return 0 <= x <= canvas.width and 0 <= y <= canvas.height

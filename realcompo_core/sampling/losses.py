@@ -26,56 +26,56 @@ class Overlap(str, Enum):
 
 
 def region_loss(attention: Tensor, regions: Tensor) -> Tensor:
-    """RealCompo eq. 6: for each object, the share of its attention that lies outside its region.
+    """Return RealCompo's eq. 6: the share of each object's attention outside its region.
 
-    ``attention`` [B, objects, h, w]; ``regions`` [objects, H, W] of any size, values 0..1; returns
-    [B, objects], 0 (all inside) to 1; the objective is their sum.
+    ``attention`` is [B, objects, h, w], ``regions`` [objects, H, W] of any size, values 0..1. The
+    result is [B, objects], 0 (all inside) to 1; the objective is their sum.
     """
     return 1 - share_inside(attention, regions)
 
 
 def layout_guidance_loss(maps: Sequence[Tensor], regions: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Layout Guidance (arXiv 2304.03373) eq. 2: ``(1 - share inside)^2``, the mean over maps, objects and tokens.
+    """Return Layout Guidance's eq. 2 (arXiv 2304.03373) [B], 0 to 1: ``(1 - share inside)^2``.
 
-    ``maps`` are attention [B, T, h, w], one per layer, of the T tokens of all objects, in their order; ``regions``
-    [objects, H, W] of any size; ``tokens`` says how many of the T are each object's. Returns [B], 0 to 1.
+    It is the mean over maps, objects and tokens. ``maps`` are attention [B, T, h, w], one per
+    layer, of the T tokens of all objects, in their order; ``regions`` [objects, H, W] of any size;
+    ``tokens`` says how many of the T are each object's.
     """
     regions = regions.repeat_interleave(torch.tensor(tokens, device=regions.device), dim=0)
-    outside = (
-        torch.stack([region_loss(attention, regions) for attention in maps]).square().mean(dim=0)
-    )
-    return torch.stack([part.mean(dim=1) for part in outside.split(list(tokens), dim=1)]).mean(
-        dim=0
-    )
+    outside = torch.stack([region_loss(attention, regions) for attention in maps])
+    by_token = outside.square().mean(dim=0)
+    by_object = [part.mean(dim=1) for part in by_token.split(list(tokens), dim=1)]
+    return torch.stack(by_object).mean(dim=0)
 
 
 def separate_loss(attention: Tensor, overlap: Overlap = Overlap.PAIRS) -> Tensor:
-    """Separate loss (arXiv 2312.06712): ``max over cells of prod_i M_i / (sum_i M_i + eps)``.
+    """Return the separate loss (arXiv 2312.06712): ``max of prod_i M_i / (sum_i M_i + eps)``.
 
-    ``attention`` [B, objects, h, w], 0..1, two objects or more; returns [B], 0 where no two objects share a cell.
-    With PAIRS it is the mean of that over all pairs of objects.
+    The maximum is over cells; with PAIRS it is the mean of that over all pairs of objects.
+    ``attention`` is [B, objects, h, w], 0..1, of two objects or more. The result is [B], 0 where no
+    two objects share a cell.
     """
-    groups = (
-        combinations(attention.unbind(1), 2) if overlap is Overlap.PAIRS else [attention.unbind(1)]
-    )
-    return torch.stack([_overlap(torch.stack(maps)) for maps in groups]).mean(0)
+    maps = attention.unbind(1)
+    groups = combinations(maps, 2) if overlap is Overlap.PAIRS else [maps]
+    return torch.stack([_overlap(torch.stack(group)) for group in groups]).mean(0)
 
 
 def enhance_loss(attention: Tensor) -> Tensor:
-    """Enhance loss (arXiv 2312.06712): ``1 - min_i max over cells of gaussian3x3(M_i)``.
+    """Return the enhance loss (arXiv 2312.06712): ``1 - min_i max over cells of gauss3x3(M_i)``.
 
-    ``attention`` [B, objects, h, w], 0..1; returns [B], 0 where the least attended object is fully attended.
+    ``attention`` is [B, objects, h, w], 0..1. The result is [B], 0 where the least attended object
+    is fully attended.
     """
     return 1 - activation(attention).amin(1)
 
 
 def activation(attention: Tensor) -> Tensor:
-    """Each object's strongest attention [B, objects], after a 3 x 3 Gaussian whose edges repeat."""
+    """Return each object's strongest attention [B, objects] in blurred maps [B, objects, h, w]."""
     return blurred(attention).amax((-2, -1))
 
 
 def blurred(attention: Tensor) -> Tensor:
-    """Maps [B, objects, h, w] through a 3 x 3 Gaussian; a flat map stays as it is."""
+    """Blur maps [B, objects, h, w] by a 3 x 3 Gaussian; edges repeat, so a flat map stays flat."""
     offsets = torch.arange(-1, 2, dtype=attention.dtype, device=attention.device)
     row = (-(offsets**2) / (2 * BLUR_SIGMA**2)).exp()
     kernel = (row[:, None] * row)[None, None] / row.sum() ** 2
@@ -84,16 +84,21 @@ def blurred(attention: Tensor) -> Tensor:
 
 
 def _overlap(maps: Tensor) -> Tensor:
-    """[objects, B, h, w] -> [B]."""
+    """Return the strongest overlap [B] of maps [objects, B, h, w]."""
     return (maps.prod(0) / (maps.sum(0) + SMALLEST)).amax((-2, -1))
 
 
 def joint_loss(attention: Tensor, objects: Objects, settings: BalancerSettings) -> Tensor:
-    """The region loss and the settings' share of the separate and enhance losses [B]; attention [B, objects, h, w]."""
+    """Return the balance's loss [B]: region loss, and the settings' separate and enhance losses.
+
+    ``attention`` is [B, objects, h, w].
+    """
     losses = region_loss(attention, objects.regions)
     if settings.object_weights:
         losses = losses * objects.weights(settings.object_weights).to(losses)
     total = losses.sum(dim=1)
     if settings.separate and attention.shape[1] > 1:
         total = total + settings.separate * separate_loss(attention)
-    return total + settings.enhance * enhance_loss(attention) if settings.enhance else total
+    if settings.enhance:
+        total = total + settings.enhance * enhance_loss(attention)
+    return total

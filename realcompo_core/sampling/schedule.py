@@ -24,17 +24,22 @@ class Schedule:
 
     @property
     def steps(self) -> int:
+        """Return the number of steps."""
         return len(self.sigmas) - 1
 
     def step(self, sigma: float) -> int:
-        """The step that an evaluation at ``sigma`` belongs to."""
+        """Return the step that an evaluation at ``sigma`` belongs to."""
         passed = sum(s * (1 + TOLERANCE) >= sigma for s in self.sigmas[:-1])
         return max(passed - 1, 0)
 
     def warming_up(self, step: int) -> bool:
+        """Tell whether a step is one of the warm-up."""
         return step < self.warmup
 
     def balances(self, step: int, *, in_warmup: bool) -> bool:
-        """Whether the balance of this step moves; never when it ends at sigma 0, where no attention is read."""
+        """Tell whether a step's balance moves: never at one that ends at sigma 0.
+
+        No attention is read there.
+        """
         first = 0 if in_warmup else self.warmup
         return self.sigmas[step + 1] > 0 and step >= first and (step - first) % self.every == 0

@@ -18,8 +18,8 @@ from .settings import BalancerSettings
 class Reading:
     """The attention of one branch at one step, on the CPU.
 
-    ``attention`` [B, objects, h, w] in attention cells, ``objects`` with regions in latent cells, ``losses``
-    [B, objects] (share of attention outside the region).
+    ``attention`` is [B, objects, h, w] in attention cells, ``objects`` has its regions in latent
+    cells, ``losses`` [B, objects] are the shares of attention outside the region.
     """
 
     attention: Tensor
@@ -28,31 +28,38 @@ class Reading:
 
     @property
     def loss(self) -> float:
-        """Summed over objects, mean over samples."""
+        """Return the loss summed over objects, the mean over samples."""
         return float(self.losses.sum(dim=1).mean())
 
 
 @dataclass(frozen=True)
 class Step:
-    """One sampler step. ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up and in modes of
-    one branch. ``readings`` are of the latent that the step was looked ahead to lead to, or, online and in BALANCED's
-    warm-up, of its own."""
+    """One sampler step.
+
+    ``weight`` is w_text [B, 1, H, W] in latent cells, on the CPU; None in warm-up and in modes of
+    one branch. ``readings`` are by branch, one for each of its conditionings. They are of the
+    latent that the step was looked ahead to lead to, or, online and in BALANCED's warm-up, of its
+    own.
+    """
 
     index: int
     sigma: float
     weight: Tensor | None
-    readings: dict[str, tuple[Reading, ...]] = field(
-        default_factory=dict
-    )  # by branch, one per conditioning
+    readings: dict[str, tuple[Reading, ...]] = field(default_factory=dict)
+
+    def losses(self) -> dict[str, float]:
+        """Return each branch's loss, summed over its objects, the mean over samples."""
+        return {name: _loss(found) for name, found in self.readings.items()}
 
 
 @dataclass
 class Trace:
     """A run: filled in while it samples, so it is complete once the sampler's output is.
 
-    ``rows`` counts model evaluations of one sample: ``text`` and ``spatial`` predictions, and the early-exit passes:
-    those that read attention (``text attention``, ``spatial attention``), of which online balancing rarely needs any,
-    and those of guided models (``... guidance``, ``... separation``).
+    ``rows`` counts model evaluations of one sample: ``text`` and ``spatial`` predictions, and the
+    early-exit passes: those that read attention (``text attention``, ``spatial attention``), of
+    which online balancing rarely needs any, and those of guided models (``... guidance``,
+    ``... separation``).
     """
 
     layout: Layout | None = None
@@ -73,34 +80,35 @@ class Trace:
         self.total_steps, self.warmup_steps = schedule.steps, schedule.warmup
 
     def __deepcopy__(self, memo: dict) -> Trace:
-        """The recorder is shared: hosts deep-copy model options, and the run must still be recorded here."""
+        """Share the trace: hosts deep-copy model options, and a run must still be recorded here."""
         return self
 
     def blended(self) -> list[tuple[int, Tensor]]:
-        """The steps that blended two branches, with w_text [B, 1, H, W] in latent cells."""
+        """Return the steps that blended two branches, with w_text [B, 1, H, W] in latent cells."""
         return [(step.index, step.weight) for step in self.steps if step.weight is not None]
 
     def losses(self) -> list[dict[str, float]]:
-        """For each step that read attention, the loss summed over objects, mean over samples, by branch."""
-        return [
-            {"step": step.index}
-            | {name: sum(r.loss for r in found) for name, found in step.readings.items()}
-            for step in self.steps
-            if step.readings
-        ]
+        """Return the step's number and losses by branch, for each step that read attention."""
+        return [{"step": step.index, **step.losses()} for step in self.steps if step.readings]
 
     def compliance(self) -> list[dict[str, Any]]:
-        """Of each object and branch, the share of its attention inside its region when last read, mean over samples."""
-        last = {name: found for step in self.steps for name, found in step.readings.items()}
-        return [
-            {"branch": name, "object": phrase, "inside": 1 - float(reading.losses[:, index].mean())}
-            for name, found in last.items()
-            for reading in found
-            for index, phrase in enumerate(reading.objects.phrases)
-        ]
+        """Return the share inside its region of each branch's attention to each object.
+
+        It is that of the last reading, the mean over samples.
+        """
+        last: dict[str, tuple[Reading, ...]] = {}
+        for step in self.steps:
+            last |= step.readings
+        rows = []
+        for branch, readings in last.items():
+            for reading in readings:
+                for index, phrase in enumerate(reading.objects.phrases):
+                    inside = 1 - float(reading.losses[:, index].mean())
+                    rows.append({"branch": branch, "object": phrase, "inside": inside})
+        return rows
 
     def summary(self) -> dict[str, Any]:
-        """The run in plain numbers, for JSON: settings, steps, evaluations, losses and compliance."""
+        """Return the run for JSON: settings, steps, evaluations, losses and compliance."""
         settings = {} if self.settings is None else asdict(self.settings)
         return {
             "settings": {name: getattr(value, "value", value) for name, value in settings.items()},
@@ -110,3 +118,7 @@ class Trace:
             "losses": self.losses(),
             "compliance": self.compliance(),
         }
+
+
+def _loss(readings: Sequence[Reading]) -> float:
+    return sum(reading.loss for reading in readings)

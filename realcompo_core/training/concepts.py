@@ -20,9 +20,8 @@ TEMPLATES = (
 SINGLE = "a photo of a {a}"
 MAXIMUM_CONCEPTS = 10_000
 FIELD = re.compile(r"\{(\w*)\}")
-PHRASE = re.compile(
-    r"(?:\{[xyz]\} )?\{[abc]\}"
-)  # an attribute right before a concept is part of its phrase
+# An attribute right before a concept is part of its phrase.
+PHRASE = re.compile(r"(?:\{[xyz]\} )?\{[abc]\}")
 ARTICLE = re.compile(r"\b(a) (?=[aei]|o(?!ne\b)|u(?!ni))", re.IGNORECASE)  # an apple, but a unicorn
 
 
@@ -38,10 +37,10 @@ class Curriculum(Protocol):
     """Where a training run gets its prompts; the same ``random`` draws the same prompts."""
 
     def example(self, random: Random) -> Example:
-        """A prompt with two objects or more."""
+        """Draw a prompt with two objects or more."""
 
     def single(self, random: Random) -> Example:
-        """A prompt with one object, for the norm loss."""
+        """Draw a prompt with one object, for the norm loss."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,20 @@ class OnePrompt:
     pair: Example
 
     def example(self, random: Random) -> Example:
+        """Return the prompt."""
         return self.pair
 
     def single(self, random: Random) -> Example:
+        """Draw a prompt of one of its objects."""
         return filled(SINGLE, [random.choice(self.pair.phrases)], ())
 
 
 @dataclass(frozen=True)
 class ConceptList:
-    """Prompts from templates: ``{a}``, ``{b}``, ``{c}`` stand for concepts, ``{x}``, ``{y}``, ``{z}`` for attributes.
+    """Prompts from templates, in which ``{a} {b} {c}`` are concepts, ``{x} {y} {z}`` attributes.
 
-    Each prompt's concepts differ, and so do its attributes. An attribute right before a concept belongs to its
-    phrase. Raises :class:`InputError` for templates that can't be filled.
+    Each prompt's concepts differ, and so do its attributes. An attribute right before a concept
+    belongs to its phrase. Raises :class:`InputError` for templates that can't be filled.
     """
 
     concepts: tuple[str, ...]
@@ -71,68 +72,58 @@ class ConceptList:
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.concepts) <= MAXIMUM_CONCEPTS:
-            expected = f"2 to {MAXIMUM_CONCEPTS} different concepts"
-            raise InputError(
-                "concepts", expected, str(len(self.concepts)), "Write one concept a line."
-            )
+            expected, got = f"2 to {MAXIMUM_CONCEPTS} different concepts", str(len(self.concepts))
+            raise InputError("concepts", expected, got, "Write one concept a line.")
         if not self.templates:
-            raise InputError(
-                "templates", "a template", "none", f"Write one a line, such as `{TEMPLATES[0]}`."
-            )
+            fix = f"Write one a line, such as `{TEMPLATES[0]}`."
+            raise InputError("templates", "a template", "none", fix)
         for template in self.templates:
             self._check(template)
 
     def example(self, random: Random) -> Example:
+        """Draw a template and fill it."""
         template = random.choice(self.templates)
-        objects, attributes = fields(template)
-        return filled(
-            template,
-            random.sample(self.concepts, len(objects)),
-            random.sample(self.attributes, len(attributes)),
-        )
+        objects, qualities = fields(template)
+        concepts = random.sample(self.concepts, len(objects))
+        attributes = random.sample(self.attributes, len(qualities))
+        return filled(template, concepts, attributes)
 
     def single(self, random: Random) -> Example:
+        """Draw a prompt of one concept."""
         return filled(SINGLE, [random.choice(self.concepts)], ())
 
     def _check(self, template: str) -> None:
         names = FIELD.findall(template)
-        objects, attributes = fields(template)
-        known = (
-            tuple(names) and set(names) <= {*OBJECTS, *ATTRIBUTES} and len(names) == len(set(names))
-        )
-        if not known or len(objects) < 2:
+        objects, qualities = fields(template)
+        distinct = set(names)
+        if len(names) > len(distinct) or distinct - {*OBJECTS, *ATTRIBUTES} or len(objects) < 2:
+            expected = "{a} and {b}, perhaps {c} and {x} {y} {z}, once each"
             fix = f"Write it like `{TEMPLATES[0]}`."
-            raise InputError(
-                "templates",
-                "{a} and {b}, perhaps {c} and {x} {y} {z}, once each",
-                repr(template),
-                fix,
-            )
-        for needed, given, field in (
-            (objects, self.concepts, "concepts"),
-            (attributes, self.attributes, "attributes"),
-        ):
-            if len(needed) > len(given):
-                expected = f"{len(needed)} {field} or more for the template {template!r}"
-                raise InputError(
-                    field, expected, str(len(given)), f"Add {field}, or take that template out."
-                )
+            raise InputError("templates", expected, repr(template), fix)
+        _check_enough("concepts", len(objects), len(self.concepts), template)
+        _check_enough("attributes", len(qualities), len(self.attributes), template)
+
+
+def _check_enough(field: str, needed: int, given: int, template: str) -> None:
+    if needed > given:
+        expected = f"{needed} {field} or more for the template {template!r}"
+        fix = f"Add {field}, or take that template out."
+        raise InputError(field, expected, str(given), fix)
 
 
 def fields(template: str) -> tuple[list[str], list[str]]:
-    """The concept fields and the attribute fields of a template, in order."""
+    """Return the concept fields and the attribute fields of a template, in order."""
     names = FIELD.findall(template)
-    return [name for name in names if name in OBJECTS], [
-        name for name in names if name in ATTRIBUTES
-    ]
+    objects = [name for name in names if name in OBJECTS]
+    qualities = [name for name in names if name in ATTRIBUTES]
+    return objects, qualities
 
 
 def filled(template: str, concepts: Sequence[str], attributes: Sequence[str]) -> Example:
-    """A template with its fields filled in order; the article before a word fits it."""
+    """Fill a template's fields in order; the article before a word fits it."""
     objects, qualities = fields(template)
-    values = dict(zip(objects, map(bare, concepts), strict=True)) | dict(
-        zip(qualities, attributes, strict=True)
-    )
+    values = dict(zip(objects, map(bare, concepts), strict=True))
+    values |= zip(qualities, attributes, strict=True)
 
     def insert(text: str) -> str:
         return FIELD.sub(lambda match: values[match[1]], text)
@@ -142,7 +133,7 @@ def filled(template: str, concepts: Sequence[str], attributes: Sequence[str]) ->
 
 
 def bare(phrase: str) -> str:
-    """A phrase without its leading articles and counts: ``the red cube`` is ``red cube``."""
+    """Return a phrase without its leading articles and counts: ``the red cube`` is ``red cube``."""
     words = phrase.split()
     while len(words) > 1 and words[0].lower() in DETERMINERS:
         words = words[1:]
@@ -150,12 +141,12 @@ def bare(phrase: str) -> str:
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The different entries of a text, one a line or between commas; ``#`` begins a comment."""
+    """Return a text's different entries, one a line or between commas; ``#`` begins a comment."""
     lines = (line.partition("#")[0] for line in text.splitlines())
     entries = (" ".join(entry.split()) for line in lines for entry in line.split(","))
     return tuple(dict.fromkeys(entry for entry in entries if entry))
 
 
 def lines(text: str) -> tuple[str, ...]:
-    """The lines of a text that are not empty."""
+    """Return the lines of a text that are not empty."""
     return tuple(line.strip() for line in text.splitlines() if line.strip())

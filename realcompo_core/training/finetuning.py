@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -56,14 +56,17 @@ class FinetuningSettings:
         check_losses(self.separate, self.enhance)
 
     def composition(self, attention: Tensor) -> Terms:
-        """Both attention losses, each the mean over samples, of maps [B, objects, h, w]; unweighted."""
+        """Return both attention losses of maps [B, objects, h, w], unweighted.
+
+        Each is the mean over samples.
+        """
         return {
             "separate": separate_loss(attention, self.overlap).mean(),
             "enhance": enhance_loss(attention).mean(),
         }
 
     def total(self, terms: Mapping[str, Any]) -> Any:
-        """The weighted sum of the terms that are there: ``separate``, ``enhance``, ``norm``."""
+        """Return the weighted sum of the terms given: ``separate``, ``enhance``, ``norm``."""
         weights = {"separate": self.separate, "enhance": self.enhance, "norm": self.norm_weight}
         return sum(weights[name] * value for name, value in terms.items())
 
@@ -75,21 +78,25 @@ class History:
     steps: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, step: int, losses: Mapping[str, float]) -> None:
+        """Note the losses of a step."""
         self.steps.append({"step": step, **losses})
 
     def latest(self) -> str:
-        """The last step's losses in one line: ``separate 0.0412, enhance 0.731``."""
+        """Return the last step's losses in one line: ``separate 0.0412, enhance 0.731``."""
         return line({name: value for name, value in self.steps[-1].items() if name != "step"})
 
     def means(self, part: float) -> dict[str, float]:
-        """Mean losses over a share of the run, counted from its start, or for a negative share from its end."""
+        """Return mean losses over a share of the run: of its start, a negative one of its end."""
         count = max(1, math.ceil(abs(part) * len(self.steps)))
         rows = self.steps[:count] if part > 0 else self.steps[-count:]
-        return {
-            name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "step"
-        }
+        names = [name for name in rows[0] if name != "step"]
+        return {name: _mean(rows, name) for name in names}
 
 
 def line(losses: Mapping[str, float]) -> str:
-    """Losses in one line."""
+    """Return losses in one line."""
     return ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+
+
+def _mean(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    return sum(row[name] for row in rows) / len(rows)

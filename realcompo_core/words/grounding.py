@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ from .tokens import Tokenizer, locate
 class Objects:
     """What a loss needs of a grounding at one size: regions and token positions.
 
-    ``members`` are the layout's objects, by number, that each object stands for, ``parts`` their regions
-    [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in cells.
+    ``members`` are the layout's objects, by number, that each object stands for, ``parts`` their
+    regions [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in
+    latent cells.
     """
 
     phrases: tuple[str, ...]
@@ -29,12 +31,15 @@ class Objects:
 
     @property
     def regions(self) -> Tensor:
-        """Each object's region [objects, H, W], the union of its parts."""
+        """Return each object's region [objects, H, W], 0..1: the union of its parts."""
         return torch.stack([part.amax(dim=0) for part in self.parts])
 
     def weights(self, objects: Sequence[float]) -> Tensor:
-        """Each object's weight [objects], of the weights of all objects; of several that it stands for the largest."""
-        return torch.tensor([max(objects[i] for i in members) for members in self.members])
+        """Return each object's weight [objects]: the largest of those of its members."""
+        largest = []
+        for members in self.members:
+            largest.append(max(objects[index] for index in members))
+        return torch.tensor(largest)
 
 
 @dataclass(frozen=True)
@@ -46,48 +51,47 @@ class Grounding:
 
     @classmethod
     def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
-        """Find every phrase in the prompt; raises :class:`~.errors.InputError` where one is missing."""
+        """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
         return cls(layout, locate(layout, prompt, tokenizer))
 
     @classmethod
     def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
-        """Objects that may stand anywhere, for losses that hold them against each other.
+        """Ground objects that may stand anywhere, for losses that hold them against each other.
 
-        Raises :class:`~.errors.InputError` for fewer than two, and where one is missing or shares a word of the prompt.
+        Raises :class:`InputError` for fewer than two, and where one is missing or shares a word of
+        the prompt with another.
         """
         if len(phrases) < 2:
             fix = "Write one object a line, each in words of the prompt."
             raise InputError("objects", "two objects or more", str(len(phrases)), fix)
-        found = cls.of(
-            Layout(tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)),
-            prompt,
-            tokenizer,
-        )
-        if len({position for tokens in found.tokens for position in tokens}) < sum(
-            map(len, found.tokens)
-        ):
+        objects = tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)
+        found = cls.of(Layout(objects), prompt, tokenizer)
+        positions = list(chain.from_iterable(found.tokens))
+        if len(set(positions)) < len(positions):
+            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt!r}"
             fix = "Name each object by words of the prompt that no other has."
-            raise InputError(
-                "objects", "words of its own for each object", f"{list(phrases)} in {prompt!r}", fix
-            )
+            raise InputError("objects", expected, got, fix)
         return found
 
     def objects(self, height: int, width: int) -> Objects:
-        """Regions on a grid of cells. Objects with the same tokens ("two corgis") share one region,
-        the union of theirs: attention cannot tell them apart."""
+        """Return the objects with their regions on a grid of ``height`` x ``width`` latent cells.
+
+        Objects with the same tokens ("two corgis") become one, whose region is the union of theirs:
+        attention cannot tell them apart.
+        """
+        members: dict[tuple[int, ...], list[int]] = {}
+        for index, tokens in enumerate(self.tokens):
+            members.setdefault(tokens, []).append(index)
         regions = self.layout.rasterise(height, width)
-        distinct = list(dict.fromkeys(self.tokens))
-        members = tuple(
-            tuple(i for i, tokens in enumerate(self.tokens) if tokens == t) for t in distinct
-        )
-        phrases = tuple(self.layout.objects[m[0]].phrase for m in members)
-        parts = tuple(regions[list(m)] for m in members)
-        return Objects(phrases, tuple(distinct), parts, members)
+        groups = tuple(map(tuple, members.values()))
+        phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
+        parts = tuple(regions[list(group)] for group in groups)
+        return Objects(phrases, tuple(members), parts, groups)
 
 
 OPTION = "realcompo"  # key of the Grounding in a conditioning's options
 
 
 def grounded(conds: list[dict]) -> list[dict]:
-    """The conditionings, as processed for a run, that carry a layout."""
+    """Return the conditionings, as processed for a run, that carry a layout."""
     return [cond for cond in conds if isinstance(cond.get(OPTION), Grounding)]

@@ -275,7 +275,7 @@ BROKEN = [
         "layout",
         "1 to 256 objects",
         "257",
-        "Add an object",
+        "Delete objects",
     ),
     (one_object() | {"version": 2}, "layout", "version 1", "2", "Update"),
     (one_object() | {"version": True}, "layout", "version 1", "True", "Update"),

@@ -24,8 +24,8 @@ from demo.toy.picture import (
     PAIRS,
     SHAPES,
     TRAINING_PAIRS,
-    Scene,
     Thing,
+    ToyScene,
     random_scene,
 )
 from realcompo_core.layout.text import parse
@@ -33,12 +33,12 @@ from realcompo_core.layout.text import parse
 MANY = 250
 
 
-def scenes(count: int = MANY, seed: int = 1) -> list[Scene]:
+def scenes(count: int = MANY, seed: int = 1) -> list[ToyScene]:
     random = Random(seed)
     return [random_scene(random) for _ in range(count)]
 
 
-def painted(of: list[Scene], look: str = "photo", seed: int = 0) -> Tensor:
+def painted(of: list[ToyScene], look: str = "photo", seed: int = 0) -> Tensor:
     return paint(of, look, Generator().manual_seed(seed))
 
 
@@ -147,20 +147,20 @@ def test_painting_repeats_with_its_generator() -> None:
 @pytest.mark.parametrize("boxes", [True, False])
 def test_hints_hold_the_objects_colours_inside_their_boxes_only(boxes: bool) -> None:
     thing = Thing("green", "circle", 0.25, 0.75, 0.2)
-    hint = hints([Scene((thing,), "sand")], [boxes])[0]
+    hint = hints([ToyScene((thing,), "sand")], [boxes])[0]
     where = hint.amax(0) > 0
     assert torch.allclose(
         hint[:, where], PAINT[COLOURS.index("green")][:, None].expand(-1, int(where.sum()))
     )
     square = (2 * 0.2 * SIZE) ** 2
     assert int(where.sum()) == pytest.approx(square if boxes else square * np.pi / 4, rel=0.1)
-    assert not bool(((silhouettes([Scene((thing,), "sand")])[0, 0] > 0.5) & ~where).any())
+    assert not bool(((silhouettes([ToyScene((thing,), "sand")])[0, 0] > 0.5) & ~where).any())
 
 
 # The detectors
 
 
-def accuracy(of: list[Scene], pictures: Tensor) -> tuple[float, float]:
+def accuracy(of: list[ToyScene], pictures: Tensor) -> tuple[float, float]:
     """Share of scenes read exactly, and share of grounds."""
     readings = [read(picture) for picture in pictures]
     exact = [
@@ -195,8 +195,10 @@ def test_detectors_read_true_pictures(look: str, damage: str) -> None:
 
 
 def test_detectors_do_not_see_what_is_not_there() -> None:
-    empty = [Scene((), scene.ground) for scene in scenes(40)]
-    pictures = painted([Scene((Thing("red", "circle", 0.5, 0.5, 0.15),), s.ground) for s in empty])
+    empty = [ToyScene((), scene.ground) for scene in scenes(40)]
+    pictures = painted(
+        [ToyScene((Thing("red", "circle", 0.5, 0.5, 0.15),), s.ground) for s in empty]
+    )
     assert all(
         not read(picture[:, :, :16]).things for picture in pictures
     )  # a strip beside the object
@@ -231,7 +233,7 @@ def test_a_missing_a_doubled_and_a_recoloured_object_each_cost_a_fact() -> None:
 def test_a_swapped_relation_costs_a_fact_and_places() -> None:
     prompt = prompt_of("spatial")
     a, b = prompt.scene.things
-    swapped = Scene((replace(a, x=b.x, y=b.y), replace(b, x=a.x, y=a.y)), prompt.scene.ground)
+    swapped = ToyScene((replace(a, x=b.x, y=b.y), replace(b, x=a.x, y=a.y)), prompt.scene.ground)
     verdict = judge(prompt, read(painted([swapped])[0]))
     assert (
         verdict.success == 0 and verdict.composition >= 0.7
@@ -279,7 +281,7 @@ def test_layouts_are_plain_json() -> None:
 
 
 def test_words_know_their_objects() -> None:
-    text = caption(Random(1), Scene((Thing("blue", "ring", 0.5, 0.5, 0.1),), "sand"))
+    text = caption(Random(1), ToyScene((Thing("blue", "ring", 0.5, 0.5, 0.1),), "sand"))
     assert [w.text for w in text.words if w.things == (0,)] in (
         ["blue", "ring"],
         ["blue", "hoop"],

@@ -10,19 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from realcompo_core.drawing.render import (
+from realcompo_core.drawing.image import (
     BACKGROUND,
-    attention_sheet,
-    balance_sheet,
     beside,
     colour,
-    layout_image,
-    loss_curves,
     outline,
     paint,
     polyline,
     stack,
 )
+from realcompo_core.drawing.render import attention_sheet, balance_sheet, layout_image, loss_curves
 from realcompo_core.layout.model import Box, Layout, LayoutObject
 from realcompo_core.sampling.settings import BalancerSettings
 from realcompo_core.sampling.trace import Reading, Step, Trace

@@ -10,18 +10,18 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from benchmarks.arms import Arm, Bench
+from benchmarks.arms import Arm, PromptGraph
 from demo.judging.detect import read
 from demo.judging.questions import Prompt, prompts
 from demo.toy.paint import paint
-from demo.toy.picture import Scene, Thing
+from demo.toy.picture import Thing, ToyScene
 from testkit.graph import Graph
 from testkit.host import Host, PromptError
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
 MOST_BYTES = 24 * 2**20
 FILES = {"base", "controlnet", "gligen", "neon_lora"}
-RED = Scene((Thing("red", "circle", 0.5, 0.5, 0.18),), "sand")
+RED = ToyScene((Thing("red", "circle", 0.5, 0.5, 0.18),), "sand")
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,8 @@ def test_the_weights_are_small_half_precision_safetensors_and_nothing_else() -> 
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
     for path in files:
         with safe_open(path, "pt") as tensors:
-            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} <= {
-                "F16",
-                "I32",
-            }  # noqa: SIM118
+            names = tensors.keys()
+            assert {tensors.get_slice(name).get_dtype() for name in names} <= {"F16", "I32"}
 
 
 def test_stock_nodes_alone_draw_what_is_asked(host: Host) -> None:
@@ -150,7 +148,7 @@ def test_the_spatial_branch_puts_objects_into_their_boxes(
     for seed, one in enumerate(
         p for p in prompts("development", 18) if p.category in ("colour", "spatial", "complex")
     ):
-        bench = Bench(one, seed, spatial=spatial)
+        bench = PromptGraph(one, seed, spatial=spatial)
         found = read(picture(host, bench, bench.picture(bench.sample(Arm("", stock="spatial"))))[0])
         placed += [
             any(
@@ -167,7 +165,7 @@ def test_the_spatial_branch_puts_objects_into_their_boxes(
 def test_one_sided_modes_equal_the_stock_sampler(
     host: Host, prompt: Prompt, spatial: str, mode: str, stock: str
 ) -> None:
-    bench = Bench(prompt, 3, spatial=spatial)
+    bench = PromptGraph(prompt, 3, spatial=spatial)
     latents = host.run(
         bench, ours=bench.sample(Arm("", {"mode": mode})), theirs=bench.sample(Arm("", stock=stock))
     )
@@ -178,12 +176,12 @@ def test_a_dynamic_run_repeats_bit_for_bit_and_moves_the_balance(
     fresh: Host, prompt: Prompt
 ) -> None:
     def sampled() -> torch.Tensor:
-        bench = Bench(prompt, 3)
+        bench = PromptGraph(prompt, 3)
         out = fresh.run(bench, latent=bench.sample(Arm("")))["latent"]["samples"]
         fresh.forget()
         return out
 
-    bench = Bench(prompt, 3)
+    bench = PromptGraph(prompt, 3)
     frozen = fresh.run(bench, latent=bench.sample(Arm("", {"step_scale": 0.0, "release": 0.0})))[
         "latent"
     ]["samples"]

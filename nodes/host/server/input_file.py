@@ -12,10 +12,10 @@ MAXIMUM_BYTES = 1_000_000
 
 
 def read_text(field: str, name: str) -> str:
-    """The text of a file in ComfyUI's input folder.
+    """Return the text of a file in ComfyUI's input folder.
 
-    Raises :class:`InputError`, naming ``field``, for a file that is missing, outside of that folder, too large or
-    not UTF-8.
+    Raises :class:`InputError`, naming ``field``, for a file that is missing, outside of that
+    folder, too large or not UTF-8.
     """
     folder = Path(folder_paths.get_input_directory()).resolve()
     path = (folder / name).resolve()
@@ -25,6 +25,5 @@ def read_text(field: str, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            field, "UTF-8 text", f"{name!r}: {error.reason}", "Save it as UTF-8 text."
-        ) from error
+        got = f"{name!r}: {error.reason}"
+        raise InputError(field, "UTF-8 text", got, "Save it as UTF-8 text.") from error

@@ -10,7 +10,8 @@ class Progress:
     """The bar of ``total`` steps of one node."""
 
     def __init__(self, node_id: str | None, total: int) -> None:
-        self.node_id, self.bar = node_id, comfy.utils.ProgressBar(total, node_id=node_id)
+        self.node_id = node_id
+        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
 
     def show(self, done: int, text: str) -> None:
         """Move the bar and say something under it."""

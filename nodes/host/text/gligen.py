@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ....realcompo_core.errors import InputError
-from ....realcompo_core.layout.model import Layout
+from ....realcompo_core.layout.model import Box, Layout
 
 
 class Fraction(float):
@@ -23,24 +23,24 @@ class Fraction(float):
 
 
 def gligen_option(gligen: Any, clip: Any, layout: Layout) -> tuple[str, Any, list]:
-    """The conditioning's ``gligen`` option for a layout: each phrase's pooled encoding and its box."""
+    """Return a conditioning's ``gligen`` option: each object's pooled phrase and its box.
+
+    Raises :class:`InputError` for more objects than the GLIGEN model takes.
+    """
     most = gligen.model.max_objs
     if len(layout.objects) > most:
-        fix = "Delete objects, or sample without GLIGEN."
-        raise InputError(
-            "layout", f"at most {most} objects with GLIGEN", str(len(layout.objects)), fix
-        )
-    pooled = {
-        phrase: _pooled(clip, phrase)
-        for phrase in {placed.phrase: None for placed in layout.objects}
-    }
-    return "position", gligen, [(pooled[e.phrase], *_cells(e.box)) for e in layout.objects]
+        expected, got = f"at most {most} objects with GLIGEN", str(len(layout.objects))
+        raise InputError("layout", expected, got, "Delete objects, or sample without GLIGEN.")
+    phrases = dict.fromkeys(placed.phrase for placed in layout.objects)
+    pooled = {phrase: _pooled(clip, phrase) for phrase in phrases}
+    boxes = [(pooled[placed.phrase], *_cells(placed.box)) for placed in layout.objects]
+    return "position", gligen, boxes
 
 
 def _pooled(clip: Any, phrase: str) -> Any:
     return clip.encode_from_tokens(clip.tokenize(phrase), return_pooled="unprojected")[1]
 
 
-def _cells(box: Any) -> tuple[Fraction, ...]:
-    """Height, width, y, x: the order that core keeps them in."""
+def _cells(box: Box) -> tuple[Fraction, ...]:
+    """Return height, width, y, x: the order that core keeps them in."""
     return tuple(map(Fraction, (box.y1 - box.y0, box.x1 - box.x0, box.y0, box.x0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain, filterfalse
 from typing import Any
 
 from torch import Tensor
@@ -22,10 +23,10 @@ def check_clip(clip: Any) -> None:
 
 
 def tokenizer_of(clip: Any) -> Tokenizer:
-    """Text -> pieces with their rows in the conditioning that this CLIP encodes from the text.
+    """Return a tokenizer: text -> pieces with their rows in what this CLIP encodes the text to.
 
     Several encoders side by side (SDXL) share rows; where an embedding moves one encoder's tokens,
-    a piece carries the rows of both.
+    a piece carries the rows of both. The tokenizer raises :class:`InputError` for another CLIP.
     """
 
     def tokenize(text: str) -> list[Piece]:
@@ -33,23 +34,15 @@ def tokenizer_of(clip: Any) -> Tokenizer:
         if not CLIP_ENCODERS.issuperset(encoders):
             fix = "Use the CLIP of a Stable Diffusion 1.x, 2.x or SDXL checkpoint."
             raise InputError("clip", "CLIP text encoders", ", ".join(sorted(encoders)), fix)
-        pieces = [_pieces(clip, chunks) for chunks in encoders.values()]
-        return _merge(pieces)
+        return _merge([_pieces(clip, chunks) for chunks in encoders.values()])
 
     return tokenize
 
 
 def _pieces(clip: Any, chunks: list) -> list[Piece]:
-    """Real tokens of all chunks; word id 0 marks start, end and padding."""
-    start, pieces = 0, []
-    for chunk in chunks:
-        pieces += [
-            Piece(_text(clip, token), (start + i,))
-            for i, (token, _, word) in enumerate(chunk)
-            if word
-        ]
-        start += len(chunk)
-    return pieces
+    """Return the real tokens of all chunks; word id 0 marks start, end and padding."""
+    tokens = enumerate(chain.from_iterable(chunks))
+    return [Piece(_text(clip, token), (row,)) for row, (token, _, word) in tokens if word]
 
 
 def _text(clip: Any, token: Any) -> str:
@@ -60,26 +53,36 @@ def _text(clip: Any, token: Any) -> str:
 
 
 def _merge(encoders: list[list[Piece]]) -> list[Piece]:
-    """One list of pieces from those of several encoders; the shortest decides where they differ in length."""
-    longest = max(encoders, key=len)
-    if any([p.text for p in pieces] != [p.text for p in longest] for pieces in encoders):
-        return _merge_words(encoders)
-    rows = zip(*encoders, strict=True)
-    return [
-        Piece(same[0].text, tuple(dict.fromkeys(r for piece in same for r in piece.positions)))
-        for same in rows
-    ]
+    """Return one list of pieces, each with its rows in all encoders.
+
+    Encoders disagree where an embedding has a vector for each: what lies between embeddings is
+    aligned then.
+    """
+    if _agree(encoders):
+        return _aligned(encoders)
+    plain = [list(filterfalse(_is_embedded, pieces)) for pieces in encoders]
+    merged = _aligned(plain) if _agree(plain) else plain[0]
+    embedded = filter(_is_embedded, chain.from_iterable(encoders))
+    return sorted([*merged, *embedded], key=lambda piece: piece.positions[0])
 
 
-def _merge_words(encoders: list[list[Piece]]) -> list[Piece]:
-    """Encoders disagree where an embedding has a vector for each: align what lies between embeddings."""
-    plain = [
-        [piece for piece in pieces if not piece.text.startswith(EMBEDDING)] for pieces in encoders
-    ]
-    embedded = [
-        [piece for piece in pieces if piece.text.startswith(EMBEDDING)] for pieces in encoders
-    ]
-    merged = _merge(plain) if all(len(p) == len(plain[0]) for p in plain) else plain[0]
-    return sorted(
-        [*merged, *(piece for pieces in embedded for piece in pieces)], key=lambda p: p.positions[0]
-    )
+def _agree(encoders: list[list[Piece]]) -> bool:
+    """Tell whether all encoders have the same words."""
+    return len(set(map(_texts, encoders))) == 1
+
+
+def _texts(pieces: list[Piece]) -> tuple[str, ...]:
+    return tuple(piece.text for piece in pieces)
+
+
+def _aligned(encoders: list[list[Piece]]) -> list[Piece]:
+    """Return the pieces, which are the same in all encoders, with the rows of all."""
+    merged = []
+    for same in zip(*encoders, strict=True):
+        rows = chain.from_iterable(piece.positions for piece in same)
+        merged.append(Piece(same[0].text, tuple(dict.fromkeys(rows))))
+    return merged
+
+
+def _is_embedded(piece: Piece) -> bool:
+    return piece.text.startswith(EMBEDDING)

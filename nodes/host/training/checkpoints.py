@@ -1,4 +1,7 @@
-"""Finetuned weights in ComfyUI's folders: written to the output folder, read back as LoRAs. Safetensors only."""
+"""Finetuned weights in ComfyUI's folders: written to the output folder, read back as LoRAs.
+
+Safetensors only.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,8 @@ from ....realcompo_core.errors import InputError
 
 NONE = "none"
 STEP = "realcompo_step"
-OPTIMIZER_SUFFIX = (
-    ".optimizer"  # not a model's ending: the file beside the weights is in no list of LoRAs
-)
+# Not a model's ending: the file beside the weights is in no list of LoRAs.
+OPTIMIZER_SUFFIX = ".optimizer"
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,17 @@ class Checkpoint:
 
 
 class Folder:
-    """Where checkpoints go: a name under the output folder. Raises :class:`InputError` for one that leads out of it."""
+    """Where checkpoints go: a name under the output folder.
+
+    Raises :class:`InputError` for a name that leads out of it.
+    """
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self._place()
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write the weights as core's SaveLoRA does, with their step, and what the optimizer needs to go on."""
+        """Write the weights as core's SaveLoRA does, with their step, and the optimizer's state."""
         folder, name, counter = self._place()
         path = folder / f"{name}_{checkpoint.step}_steps_{counter:05}_.safetensors"
         save_file(dict(checkpoint.weights), path, {STEP: str(checkpoint.step)})
@@ -49,43 +54,39 @@ class Folder:
         try:
             folder, name, counter, _, _ = folder_paths.get_save_image_path(self.prefix, output)
         except Exception as error:  # the host's own class for a path outside of its folder
+            expected, got = "a name inside ComfyUI's output folder", repr(self.prefix)
             fix = "Use a plain name such as loras/SepEn."
-            raise InputError(
-                "prefix", "a name inside ComfyUI's output folder", repr(self.prefix), fix
-            ) from error
+            raise InputError("prefix", expected, got, fix) from error
         return Path(folder), name, counter
 
 
 def saved_files() -> list[str]:
-    """What can be resumed: the safetensors among the LoRAs, and NONE."""
-    return [
-        NONE,
-        *(
-            name
-            for name in folder_paths.get_filename_list("loras")
-            if name.endswith(".safetensors")
-        ),
-    ]
+    """Return what can be resumed: NONE, and the safetensors among the LoRAs."""
+    names = folder_paths.get_filename_list("loras")
+    return [NONE, *(name for name in names if name.endswith(".safetensors"))]
 
 
 def read(name: str) -> Checkpoint:
-    """A saved run; one of core's SaveLoRA counts as step 0. Raises :class:`InputError` for what is none."""
+    """Read a saved run; one of core's SaveLoRA counts as step 0.
+
+    Raises :class:`InputError` for a file that is none.
+    """
     path = folder_paths.get_full_path("loras", name) if name in saved_files() else None
     if path is None:
         fix = "Choose a file of the list; refresh the page if it is new."
         raise InputError("resume", "a safetensors file of ComfyUI's loras folders", repr(name), fix)
     try:
-        weights, metadata = _tensors(path)
-        optimizer = (
-            _tensors(f"{path}{OPTIMIZER_SUFFIX}")[0]
-            if Path(f"{path}{OPTIMIZER_SUFFIX}").exists()
-            else {}
-        )
-        return Checkpoint(int(metadata.get(STEP, 0)), weights, optimizer)
+        return _checkpoint(path)
     except (SafetensorError, ValueError) as error:
-        raise InputError(
-            "resume", "weights that SepEn Train saved", f"{name!r}: {error}", "Choose another."
-        ) from error
+        expected, got = "weights that SepEn Train saved", f"{name!r}: {error}"
+        raise InputError("resume", expected, got, "Choose another.") from error
+
+
+def _checkpoint(path: str) -> Checkpoint:
+    weights, metadata = _tensors(path)
+    beside = f"{path}{OPTIMIZER_SUFFIX}"
+    optimizer = _tensors(beside)[0] if Path(beside).exists() else {}
+    return Checkpoint(int(metadata.get(STEP, 0)), weights, optimizer)
 
 
 def _tensors(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A model that a stock run holds ready, asked at pure noise: what its prompts attend to, and what it predicts."""
+"""Evaluations at pure noise of a model that a stock run holds ready: attention and predictions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from .key_adapter import KeyAdapter
 EXAMPLE = "realcompo_example"  # key in a conditioning's options of the example that it encodes
 
 
-class Probe:
-    """Evaluations that a backward pass can go through, on latents [rows, C, H, W] of ``size`` (H, W).
+class NoiseEvaluations:
+    """Evaluations that a backward pass can go through, of latents [rows, C, H, W].
 
-    Latents are pure noise, noised once more to a timestep drawn for each row: the method needs no pictures.
+    Latents are pure noise, noised once more to a timestep drawn for each row: the method needs no
+    pictures. ``shape`` is (any, C, H, W), in latent cells.
     """
 
     def __init__(
@@ -34,22 +35,21 @@ class Probe:
         blocks: Sequence[Block],
         shape: Sequence[int],
     ) -> None:
-        self.guider, self.options, self.adapter, self.blocks, self.shape = (
-            guider,
-            options,
-            adapter,
-            blocks,
-            shape,
-        )
+        self.guider, self.options = guider, options
+        self.adapter, self.blocks, self.shape = adapter, blocks, shape
         self.model = guider.inner_model
 
     def modules(self) -> list[nn.Module]:
-        """Every module that an evaluation runs through."""
+        """Return every module that an evaluation runs through."""
         patchers = [self.guider.model_patcher, *self.guider.loaded_models]
-        return [p.model for p in patchers if isinstance(getattr(p, "model", None), nn.Module)]
+        models = [getattr(patcher, "model", None) for patcher in patchers]
+        return [model for model in models if isinstance(model, nn.Module)]
 
     def attention(self, example: Example, rows: int, generator: torch.Generator) -> Tensor:
-        """Maps [rows, objects, h, w] of the example's objects, pooled over heads and layers; stops after the last."""
+        """Return maps [rows, objects, h, w] of the example's objects, pooled over heads and layers.
+
+        The evaluation stops after the last layer that is read.
+        """
         conds = self._conds(example)
         capture = Capture(watch(conds, tuple(self.shape[-2:])), list(self.blocks))
         options = differentiable_options(capture.install(self.options, EARLY_EXIT))
@@ -57,25 +57,27 @@ class Probe:
         return pool([attention for _, attention in capture.pooled()])
 
     def departure(self, example: Example, rows: int, generator: torch.Generator) -> Tensor:
-        """Mean squared difference of the noise that the trained and the untrained model predict (the norm loss)."""
+        """Return the norm loss []: how far training moved the model's prediction for the example.
+
+        It is the mean squared difference of the noise that the trained and the untrained model
+        predict.
+        """
         latent, sigma = self._noise(rows, generator)
         with self.adapter.silenced(), torch.no_grad():
             before = self._denoised(example, latent, sigma)
-        return F.mse_loss(
-            self._denoised(example, latent, sigma) / _wide(sigma), before / _wide(sigma)
-        )
+        after = self._denoised(example, latent, sigma)
+        return F.mse_loss(after / _wide(sigma), before / _wide(sigma))
 
     def _denoised(self, example: Example, latent: Tensor, sigma: Tensor) -> Tensor:
         options = differentiable_options(create_model_options_clone(self.options))
-        return comfy.samplers.calc_cond_batch(
-            self.model, [self._conds(example)], latent, sigma, options
-        )[0]
+        conds = [self._conds(example)]
+        return comfy.samplers.calc_cond_batch(self.model, conds, latent, sigma, options)[0]
 
     def _conds(self, example: Example) -> list[dict]:
         return [cond for cond in self.guider.conds["positive"] if cond[EXAMPLE] == example]
 
     def _noise(self, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents and their sigmas [rows]; drawn on the CPU, so that every device agrees."""
+        """Draw latents and their sigmas [rows], on the CPU, so that every device agrees."""
         sampling, device = self.model.model_sampling, self.guider.model_patcher.load_device
         timesteps = torch.randint(len(sampling.sigmas), (rows,), generator=generator)
         start, noise = torch.randn(2, rows, *self.shape[1:], generator=generator).to(device)

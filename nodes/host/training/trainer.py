@@ -1,12 +1,17 @@
-"""Separate-and-Enhance finetuning inside stock runs of the host: ``to_k`` learns beside a model that stays as it is."""
+"""Separate-and-Enhance finetuning inside stock runs of the host.
+
+``to_k`` learns beside a model that stays as it is.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -15,7 +20,7 @@ import comfy.samplers
 import node_helpers
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ....realcompo_core.errors import InputError, within
 from ....realcompo_core.training.concepts import Curriculum, Example
@@ -34,14 +39,17 @@ from ..sampling.holding import HoldingSampler
 from ..text.tokenizer import tokenizer_of
 from .checkpoints import Checkpoint, Folder
 from .key_adapter import KeyAdapter
-from .noise_evaluations import EXAMPLE, Probe
+from .noise_evaluations import EXAMPLE, NoiseEvaluations
 
 MOST_PROMPTS = 256  # that are encoded ahead: 60 MB of text for SD1.x, 160 MB for SDXL
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What one step sees: a prompt for each sample, with the norm loss one object's as well, and a seed for noise."""
+    """What one step sees: a prompt for each sample, and a seed for noise.
+
+    ``singles`` are prompts of one object, for the norm loss; none without it.
+    """
 
     step: int
     examples: tuple[Example, ...]
@@ -50,10 +58,11 @@ class Lesson:
 
 
 class Trainer:
-    """One finetuning run. ``say(step, text)`` is told after each step; every ``every``-th is saved in ``folder``.
+    """One finetuning run. ``say(step, text)`` is told after each step.
 
-    Whatever stops a run early (an interrupt, memory, a loss that is not finite), its weights so far are saved.
-    Raises :class:`InputError`, before anything is loaded, for a model that can't be trained so.
+    Every ``every``-th step is saved in ``folder``. Whatever stops a run early (an interrupt,
+    memory, a loss that is not finite), its weights so far are saved. Raises :class:`InputError`,
+    before anything is loaded, for a model that can't be trained so.
     """
 
     def __init__(
@@ -74,21 +83,20 @@ class Trainer:
         self.shape = _latent_shape(patcher, settings)
         with within("model"):
             blocks = attention_blocks(patcher.model)
-            self.captured = choose_blocks(
-                blocks, settings.downsample, settings.layers, self.shape[-2:]
-            )
-        trained = blocks[
-            : blocks.index(self.captured[-1]) + 1
-        ]  # later blocks change no map that is read
+            size = self.shape[-2:]
+            self.captured = choose_blocks(blocks, settings.downsample, settings.layers, size)
+        last = blocks.index(self.captured[-1])  # later blocks change no map that is read
         self.history, self.step = History(), 0
         with torch.inference_mode(False):
-            self.adapter = KeyAdapter(
-                patcher.model, trained, settings.rank, seed, patcher.load_device
-            )
+            trained, device = blocks[: last + 1], patcher.load_device
+            self.adapter = KeyAdapter(patcher.model, trained, settings.rank, seed, device)
             self.optimizer = torch.optim.AdamW(self.adapter.parameters, settings.learning_rate)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on where a saved run was; with its optimizer's state, step for step as if it had not stopped."""
+        """Go on where a saved run was; with its optimizer's state, as if it had not stopped.
+
+        Raises :class:`InputError` for a run that is already as long, and for other weights.
+        """
         if checkpoint.step >= self.settings.steps:
             expected = f"more than the {checkpoint.step} of the resumed run"
             fix = "Ask for more steps: they count from the start of the first run."
@@ -99,7 +107,11 @@ class Trainer:
         self.step = checkpoint.step
 
     def run(self) -> dict[str, Tensor]:
-        """Train to the last step; returns the weights under stock LoRA keys."""
+        """Train to the last step, and return the weights (:class:`KeyAdapter`) by stock LoRA key.
+
+        Their shapes are [keys, text width], or two thin ones by rank. Raises :class:`InputError`
+        for losses and gradients that are not finite.
+        """
         try:
             while self.step < self.settings.steps:
                 self._learn(list(self._lessons()))
@@ -116,12 +128,11 @@ class Trainer:
             self.say(self.step, kept)
 
     def _save(self) -> str:
-        return str(
-            self.folder.save(Checkpoint(self.step, self.adapter.state(), _state(self.optimizer)))
-        )
+        checkpoint = Checkpoint(self.step, self.adapter.state(), _state(self.optimizer))
+        return str(self.folder.save(checkpoint))
 
     def _lessons(self) -> Iterator[Lesson]:
-        """The next steps' lessons: as many as may have their prompts encoded ahead, and one at least."""
+        """Yield the next steps' lessons: as many as can have their prompts encoded, at least 1."""
         ahead: set[Example] = set()
         for step in range(self.step, self.settings.steps):
             lesson = self._lesson(step)
@@ -131,56 +142,55 @@ class Trainer:
             yield lesson
 
     def _lesson(self, step: int) -> Lesson:
-        """Drawn from the seed and the step alone, so that a resumed run draws the same."""
+        """Draw a lesson from the seed and the step alone, so that a resumed run draws the same."""
         random, batch = Random(f"{self.seed}-{step}"), range(self.settings.batch)
         examples = tuple(self.curriculum.example(random) for _ in batch)
         singles = tuple(self.curriculum.single(random) for _ in batch) if self.settings.norm else ()
         return Lesson(step, examples, singles, random.getrandbits(63))
 
     def _learn(self, lessons: Sequence[Lesson]) -> None:
-        """A stock run of the model on all the lessons' prompts, in which nothing is sampled and the adapter learns."""
-        examples = dict.fromkeys(
-            example for lesson in lessons for example in (*lesson.examples, *lesson.singles)
-        )
+        """Let the adapter learn in a stock run on the lessons' prompts, which samples nothing."""
         guider = comfy.samplers.CFGGuider(self.patcher)
-        guider.inner_set_conds(
-            {"positive": [cond for example in examples for cond in self._encoded(example)]}
-        )
-        latent = torch.zeros(self.shape)
+        guider.inner_set_conds({"positive": self._conditionings(lessons)})
+        latent, sigmas = torch.zeros(self.shape), torch.tensor([1.0, 0.0])
         sampler = HoldingSampler(lambda options: self._teach(guider, options, lessons))
-        guider.sample(
-            latent, latent, sampler, torch.tensor([1.0, 0.0]), disable_pbar=True, seed=self.seed
-        )
+        guider.sample(latent, latent, sampler, sigmas, disable_pbar=True, seed=self.seed)
+
+    def _conditionings(self, lessons: Sequence[Lesson]) -> list:
+        """Encode every prompt of the lessons once."""
+        examples: dict[Example, None] = {}
+        for lesson in lessons:
+            examples |= dict.fromkeys((*lesson.examples, *lesson.singles))
+        return list(chain.from_iterable(map(self._encoded, examples)))
 
     def _encoded(self, example: Example) -> list:
-        """The example's conditioning, with its objects' tokens if it has several."""
+        """Return the example's conditioning, with its objects' tokens if it has several."""
         conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(example.prompt))
         options: dict[str, Any] = {EXAMPLE: example}
         if len(example.phrases) > 1:
-            options[OPTION] = Grounding.anywhere(
-                example.phrases, example.prompt, tokenizer_of(self.clip)
-            )
+            tokenizer = tokenizer_of(self.clip)
+            options[OPTION] = Grounding.anywhere(example.phrases, example.prompt, tokenizer)
         return node_helpers.conditioning_set_values(conditioning, options)
 
     def _teach(
         self, guider: comfy.samplers.CFGGuider, options: dict, lessons: Sequence[Lesson]
     ) -> None:
-        probe = Probe(guider, options, self.adapter, self.captured, self.shape)
-        kept = [block.layer for block in self.captured]
-        recomputing = (
-            recomputed(probe.model.diffusion_model, kept)
-            if self.settings.checkpointing
-            else nullcontext()
-        )
+        evaluations = NoiseEvaluations(guider, options, self.adapter, self.captured, self.shape)
         explained = explaining_missing_backward("model", "train another model")
-        with differentiable(probe.modules()), recomputing, explained:
+        with differentiable(evaluations.modules()), self._recomputing(evaluations), explained:
             for lesson in lessons:
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                self._take(lesson, probe)
+                self._take(lesson, evaluations)
 
-    def _take(self, lesson: Lesson, probe: Probe) -> None:
-        """One step of the optimizer on one lesson."""
-        losses = self._gradients(lesson, probe)
+    def _recomputing(self, evaluations: NoiseEvaluations) -> AbstractContextManager[None]:
+        if not self.settings.checkpointing:
+            return nullcontext()
+        kept = [block.layer for block in self.captured]
+        return recomputed(evaluations.model.diffusion_model, kept)
+
+    def _take(self, lesson: Lesson, evaluations: NoiseEvaluations) -> None:
+        """Take one step of the optimizer, on one lesson."""
+        losses = self._gradients(lesson, evaluations)
         self._check(lesson, losses)
         self.optimizer.step()
         self.step = lesson.step + 1
@@ -189,18 +199,20 @@ class Trainer:
         if self.every and self.step % self.every == 0:
             self._save()
 
-    def _gradients(self, lesson: Lesson, probe: Probe) -> dict[str, float]:
-        """Gradients of the mean loss over the batch, for the optimizer; samples of one prompt share a pass."""
-        generator, scale = torch.Generator().manual_seed(lesson.noise), loss_scale(probe.model)
+    def _gradients(self, lesson: Lesson, evaluations: NoiseEvaluations) -> dict[str, float]:
+        """Leave the gradients of the batch's mean loss with the parameters; return the losses.
+
+        Samples of one prompt share a pass.
+        """
+        generator = Generator().manual_seed(lesson.noise)
+        scale = loss_scale(evaluations.model)
         self.optimizer.zero_grad()
         losses: Counter[str] = Counter()
-        for measure, examples in (
-            (self._composition, lesson.examples),
-            (self._departure, lesson.singles),
-        ):
+        measures = ((self._composition, lesson.examples), (self._departure, lesson.singles))
+        for measure, examples in measures:
             for example, rows in Counter(examples).items():
                 with self.adapter.applied():
-                    terms = measure(probe, example, rows, generator)
+                    terms = measure(evaluations, example, rows, generator)
                     share = rows / len(examples)
                     (scale * share * self.settings.total(terms)).backward()
                 losses.update({name: share * float(term.detach()) for name, term in terms.items()})
@@ -209,27 +221,26 @@ class Trainer:
         return {**losses, "total": float(self.settings.total(losses))}
 
     def _composition(
-        self, probe: Probe, example: Example, rows: int, generator: torch.Generator
+        self, evaluations: NoiseEvaluations, example: Example, rows: int, generator: Generator
     ) -> Terms:
-        return self.settings.composition(probe.attention(example, rows, generator))
+        return self.settings.composition(evaluations.attention(example, rows, generator))
 
     def _departure(
-        self, probe: Probe, example: Example, rows: int, generator: torch.Generator
+        self, evaluations: NoiseEvaluations, example: Example, rows: int, generator: Generator
     ) -> Terms:
-        return {"norm": probe.departure(example, rows, generator)}
+        return {"norm": evaluations.departure(example, rows, generator)}
 
     def _check(self, lesson: Lesson, losses: Mapping[str, float]) -> None:
         gradients = torch.stack([weight.grad.norm() for weight in self.adapter.parameters])
-        if all(map(torch.isfinite, (*map(torch.tensor, losses.values()), gradients.sum()))):
+        if all(map(math.isfinite, (*losses.values(), float(gradients.sum())))):
             return
-        fix = "Lower the learning rate, or train in fp32. The last good weights are in the output folder."
-        raise InputError(
-            "model", "finite losses and gradients", f"{line(losses)} at step {lesson.step}", fix
-        )
+        expected, got = "finite losses and gradients", f"{line(losses)} at step {lesson.step}"
+        fix = "Lower the learning rate, or train in fp32. The last good weights are saved."
+        raise InputError("model", expected, got, fix)
 
 
 def _training_patcher(patcher: ModelPatcher, dtype: torch.dtype | None) -> ModelPatcher:
-    """A clone that computes in ``dtype``, if given, and asks for a gradient pass's memory."""
+    """Return a clone that computes in ``dtype``, if given, with memory for a gradient pass."""
     clone = differentiable_patcher(patcher).clone()
     if dtype is not None:
         clone.set_model_compute_dtype(dtype)
@@ -244,13 +255,12 @@ def _latent_shape(patcher: ModelPatcher, settings: FinetuningSettings) -> tuple[
 
 
 def _state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by parameter number and name, on the CPU."""
-    states = optimizer.state_dict()["state"]
-    return {
-        f"{number}.{name}": t.cpu().clone()
-        for number, state in states.items()
-        for name, t in state.items()
-    }
+    """Return the optimizer's tensors by parameter number and name, on the CPU."""
+    tensors = {}
+    for number, state in optimizer.state_dict()["state"].items():
+        for name, tensor in state.items():
+            tensors[f"{number}.{name}"] = tensor.cpu().clone()
+    return tensors
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
