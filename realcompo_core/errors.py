@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 
 class InputError(ValueError):
@@ -21,16 +20,6 @@ class InputError(ValueError):
     def __str__(self) -> str:
         where = f"{self.node}, {self.field}" if self.node else self.field
         return f"{where}: expected {self.expected}, got {self.got}. {self.fix}"
-
-
-def check_ranges(settings: Any) -> None:
-    """Raise :class:`InputError` for a field of the settings that lies outside its entry (low, high) in ``RANGES``."""
-    for name, (low, high) in settings.RANGES.items():
-        value = getattr(settings, name)
-        if not low <= value <= high:
-            raise InputError(
-                name, f"a number from {low} to {high:g}", str(value), "Move it into that range."
-            )
 
 
 def check_losses(separate: float, enhance: float) -> None:
