@@ -63,7 +63,7 @@ class Bench(Graph):
         if arm.stock:
             return self.add("KSampler", **inputs, **(text if arm.stock == "text" else spatial))[0]
         both = text | {f"spatial_{name}": link for name, link in spatial.items()}
-        balancer = self.add("RealCompoBalancer", **arm.balancer)[0]
+        balancer = self.balancer(**arm.balancer)
         return self.add("RealCompoKSampler", balancer=balancer, **inputs, **both)[0]
 
     def picture(self, latent: list) -> list:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from testkit.docs import schemas_of, written
 from testkit.host import PACK, Host
 
 Schemas = dict[str, Any]
@@ -17,9 +18,9 @@ SECTIONS = ["Wiring", "Inputs", "Outputs", "Tips", "Common errors"]
 @pytest.fixture
 def schemas(host: Host) -> Schemas:
     """The schema of every node that ComfyUI took from this pack, by id."""
-    ours = {key: node for key, node in host.nodes.items() if _module(node).endswith(f".{PACK}")}
+    ours = schemas_of(host.nodes)
     assert ours
-    return {key: node.define_schema() for key, node in ours.items()}
+    return ours
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_names(schemas: Schemas) -> None:
     assert [
         key for key in schemas if not re.fullmatch(r"(RealCompo|SepEn)([A-Z][A-Za-z]+)+", key)
     ] == []
-    plain = r"[A-Za-z]+( [A-Za-z]+)+"
+    plain = r"[A-Za-z]+( [A-Za-z]+)+( \(advanced\))?"
     assert [
         key for key, schema in schemas.items() if not re.fullmatch(plain, schema.display_name or "")
     ] == []
@@ -93,6 +94,19 @@ def test_help_pages_tell_ranges_and_defaults(schemas: Schemas, pages: dict[str, 
 
 def test_english_texts_are_those_of_the_schemas(schemas: Schemas, texts: dict[str, Any]) -> None:
     assert texts == {key: entry(schema) for key, schema in schemas.items()}
+
+
+def test_what_is_written_from_schemas_is_not_stale(schemas: Schemas) -> None:
+    files = written(schemas)
+    stale = [path.name for path, text in files.items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make docs`"
+
+
+def test_help_pages_have_room_for_what_is_written(schemas: Schemas, pages: dict[str, str]) -> None:
+    for key in schemas:
+        for name in ("inputs", "outputs"):
+            assert pages[key].count(f"<!-- {name}: written by `make docs` -->\n") == 1, key
+        assert pages[key].count("<!-- end -->") == 2, key
 
 
 def test_english_texts_have_no_syntax_of_the_frontend(texts: dict[str, Any]) -> None:
@@ -149,7 +163,3 @@ def strings(value: Any) -> list[str]:
         if isinstance(value, str)
         else [found for inner in value.values() for found in strings(inner)]
     )
-
-
-def _module(node: type) -> str:
-    return getattr(node, "RELATIVE_PYTHON_MODULE", "")
