@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 
 from testkit.docs import schemas_of, written
 from testkit.host import PACK, Host
+from testkit.server import ROOT
+from testkit.workflow import widget_names
 
 Schemas = dict[str, Any]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SECTIONS = ["Wiring", "Inputs", "Outputs", "Tips", "Common errors"]
 
 
@@ -112,6 +116,16 @@ def test_help_pages_have_room_for_what_is_written(schemas: Schemas, pages: dict[
 def test_english_texts_have_no_syntax_of_the_frontend(texts: dict[str, Any]) -> None:
     """Its translator would read these characters as a link, a plural or a placeholder."""
     assert [text for text in strings(texts) if re.search(r"[@|{}]", text)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_have_a_value_for_each_widget(host: Host, path: Path) -> None:
+    """Values are stored by position: where one is missing or left over, others move."""
+    for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"].startswith(("RealCompo", "SepEn")):
+            definition = host.nodes[node["type"]].GET_NODE_INFO_V1()
+            names = list(widget_names(definition))
+            assert len(node.get("widgets_values") or []) == len(names), (node["type"], names)
 
 
 def shown(socket: Any) -> str:
