@@ -57,8 +57,8 @@ class SepEnConcepts(Node):
                     "concepts",
                     multiline=True,
                     default="",
-                    tooltip="Objects, one a line or between commas, such as polar bear. A line "
-                    "that begins with # is a comment.",
+                    tooltip="Objects, one a line or between commas, such as polar bear. What "
+                    "follows a # is a comment.",
                 ),
                 io.String.Input(
                     "templates",
