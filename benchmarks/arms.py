@@ -1,4 +1,4 @@
-"""The arms of the composition benchmark: ways to sample one prompt of the toy world, as graphs of real nodes."""
+"""The arms of the composition benchmark: ways to sample one prompt, as graphs of real nodes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BALANCER = {
 
 
 class Bench(Graph):
-    """Loaders, conditionings and an empty latent for one prompt; the spatial branch is ``control`` or ``gligen``."""
+    """Hold what samples of one prompt need; the spatial branch is ``control`` or ``gligen``."""
 
     def __init__(self, prompt: Prompt, seed: int, batch: int = 1, spatial: str = "control") -> None:
         super().__init__()
@@ -72,7 +72,9 @@ class Bench(Graph):
 
 @dataclass(frozen=True)
 class Arm:
-    """A name and settings of the balancer; None samples with the stock KSampler on the branch that ``stock`` names.
+    """Hold a name and settings of the balancer.
+
+    Where ``stock`` names a branch, the stock KSampler samples it instead.
 
     Static arms do not look at attention; names of the others begin with ``dynamic``.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 
 class InputError(ValueError):
@@ -22,8 +23,14 @@ class InputError(ValueError):
         return f"{where}: expected {self.expected}, got {self.got}. {self.fix}"
 
 
+def brief(value: Any, most: int = 80) -> str:
+    """Return a value as an error shows it: its ``repr``, of at most ``most`` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def check_losses(separate: float, enhance: float) -> None:
-    """Raise :class:`InputError` where the weights of both losses are 0: nothing would be minimised."""
+    """Raise :class:`InputError` where both losses weigh 0: nothing would be minimised."""
     if separate == enhance == 0:
         fix = "Set one of the two weights above 0."
         raise InputError("separate", "a separate or an enhance loss", "both weights 0", fix)
@@ -31,7 +38,7 @@ def check_losses(separate: float, enhance: float) -> None:
 
 @contextmanager
 def within(place: str) -> Generator[None]:
-    """Prefix the field of every :class:`InputError` raised inside with the place it was found in."""
+    """Prefix the field of every :class:`InputError` raised inside with the place it stands in."""
     try:
         yield
     except InputError as error:

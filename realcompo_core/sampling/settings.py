@@ -91,7 +91,7 @@ RULES = {Recipe.BALANCED: BALANCED, Recipe.PAPER: PAPER, Recipe.OFFICIAL: OFFICI
 
 # Where the ends of the slider lie: what each setting is at its left end (placement, -1) and at
 # its right end (look, +1).
-PLACEMENT = {"text_weight": 0.0, "lean": 0.0, "prior": 2.0, "release": 4.0, "limit": 3.0}
+PLACEMENT = {"text_weight": 0.0, "lean": 0.0, "prior": 2.0, "release": 8.0, "limit": 3.0}
 LOOK = {"text_weight": 1.0, "lean": 4.0, "prior": 1.0, "release": 60.0, "limit": 6.0}
 
 LOOK_OR_PLACEMENT = Setting(

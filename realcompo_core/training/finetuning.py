@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ class FinetuningSettings:
     def composition(self, attention: Tensor) -> Terms:
         """Return both attention losses of maps [B, objects, h, w], unweighted.
 
-        Each is a scalar, the mean over the samples.
+        Each is the mean over samples.
         """
         return {
             "separate": separate_loss(attention, self.overlap).mean(),
@@ -101,22 +101,19 @@ class FinetuningSettings:
         }
 
     def total(self, terms: Mapping[str, Any]) -> Any:
-        """Return the weighted sum of the terms that are there.
-
-        Terms are named ``separate``, ``enhance`` and ``norm``.
-        """
+        """Return the weighted sum of the terms given: ``separate``, ``enhance``, ``norm``."""
         weights = {"separate": self.separate, "enhance": self.enhance, "norm": self.norm_weight}
         return sum(weights[name] * value for name, value in terms.items())
 
 
 @dataclass
 class History:
-    """Remember every step's losses, unweighted, and their weighted total."""
+    """The losses of every step so far, unweighted, and their weighted total."""
 
     steps: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, step: int, losses: Mapping[str, float]) -> None:
-        """Remember the losses of one more step."""
+        """Note the losses of a step."""
         self.steps.append({"step": step, **losses})
 
     def latest(self) -> str:
@@ -124,17 +121,17 @@ class History:
         return line({name: value for name, value in self.steps[-1].items() if name != "step"})
 
     def means(self, part: float) -> dict[str, float]:
-        """Return the mean losses over a share of the run.
-
-        A share is counted from the run's start, a negative one from its end.
-        """
+        """Return mean losses over a share of the run: of its start, a negative one of its end."""
         count = max(1, math.ceil(abs(part) * len(self.steps)))
         rows = self.steps[:count] if part > 0 else self.steps[-count:]
-        return {
-            name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "step"
-        }
+        names = [name for name in rows[0] if name != "step"]
+        return {name: _mean(rows, name) for name in names}
 
 
 def line(losses: Mapping[str, float]) -> str:
     """Return losses in one line."""
     return ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+
+
+def _mean(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    return sum(row[name] for row in rows) / len(rows)

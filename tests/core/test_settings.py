@@ -127,6 +127,6 @@ def test_in_fixed_mode_the_slider_is_the_text_branchs_share() -> None:
 
 @pytest.mark.parametrize("look", [-1.1, 2.0, float("nan")])
 def test_the_slider_has_two_ends(look: float) -> None:
-    with pytest.raises(InputError, match="^look_or_placement: expected a number from -1 to 1"):
+    with pytest.raises(InputError, match=r"^look_or_placement: expected a number from -1 to 1, got"):
         BalancerSettings().leaning(look)
     assert (LOOK_OR_PLACEMENT.low, LOOK_OR_PLACEMENT.high) == (-1, 1)
