@@ -128,10 +128,24 @@ def input_table(sockets: list[Any], settings: Mapping[str, Setting]) -> str:
     """Return the table of a node's inputs."""
     rows = ["| Input | What it does | Range and default |", "|---|---|---|"]
     for socket in sockets:
-        more = settings[socket.id].more if socket.id in settings else ""
-        text = f"{socket.tooltip} {more}".strip()
-        rows.append(f"| `{shown(socket)}` | {text} | {'; '.join(facts(socket))} |")
+        facts = ["optional", *ranges(socket)] if socket.optional else list(ranges(socket))
+        rows.append(f"| `{shown(socket)}` | {words(socket, settings)} | {'; '.join(facts)} |")
     return "\n".join(rows)
+
+
+def settings_table(sockets: list[Any], settings: Mapping[str, Setting]) -> str:
+    """Return the table of settings."""
+    rows = ["| Setting | What it does | Range and default |", "|---|---|---|"]
+    for socket in sockets:
+        facts = "; ".join(ranges(socket))
+        rows.append(f"| `{shown(socket)}` | {words(socket, settings)} | {facts} |")
+    return "\n".join(rows)
+
+
+def words(socket: Any, settings: Mapping[str, Setting]) -> str:
+    """Return an input's tooltip, and what more there is to say where it is a setting."""
+    more = settings[socket.id].more if socket.id in settings else ""
+    return f"{socket.tooltip} {more}".strip()
 
 
 def output_table(sockets: list[Any]) -> str:
@@ -141,12 +155,10 @@ def output_table(sockets: list[Any]) -> str:
     return "\n".join(rows)
 
 
-def facts(socket: Any) -> Iterator[str]:
-    """Yield what a table tells about an input beside its text."""
+def ranges(socket: Any) -> Iterator[str]:
+    """Yield an input's choices, range and default, where it has some."""
     low, high, default = (getattr(socket, name, None) for name in ("min", "max", "default"))
     options = getattr(socket, "options", None) or []
-    if socket.optional:
-        yield "optional"
     if 1 < len(options) <= FEW:
         yield ", ".join(options)
     if low is not None:
@@ -175,7 +187,7 @@ def settings_page(schemas: Schemas) -> str:
 def chapter(schema: Any, settings: Mapping[str, Setting], introduction: str) -> str:
     """Return what the page says about one node's settings."""
     sockets = [socket for socket in schema.inputs if socket.id in settings]
-    parts = [f"## {schema.display_name}", introduction, input_table(sockets, settings)]
+    parts = [f"## {schema.display_name}", introduction, settings_table(sockets, settings)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
