@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo browser test test-e2e lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
+.PHONY: help host demo docs browser test test-e2e lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -9,6 +9,9 @@ host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
 
 demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
 	@.host/run -m demo
+
+docs: host  ## write the English texts, the help pages' tables and docs/settings.md from the nodes
+	@.host/run -m testkit.docs
 
 lint: host  ## style and types
 	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check --python "$$(.host/run -c "import sys; print(sys.executable)")"

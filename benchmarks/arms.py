@@ -70,7 +70,7 @@ class PromptGraph(Graph):
             prompts = text if arm.stock == "text" else spatial
             return self.add("KSampler", **inputs, **prompts)[0]
         both = text | {f"spatial_{name}": link for name, link in spatial.items()}
-        balancer = self.add("RealCompoBalancer", **arm.balancer)[0]
+        balancer = self.balancer(**arm.balancer)
         return self.add("RealCompoKSampler", balancer=balancer, **inputs, **both)[0]
 
     def picture(self, latent: list) -> list:
@@ -80,7 +80,9 @@ class PromptGraph(Graph):
 
 @dataclass(frozen=True)
 class Arm:
-    """A name and settings of the balancer, or the branch that the stock KSampler samples.
+    """Hold a name and settings of the balancer.
+
+    Where ``stock`` names a branch, the stock KSampler samples it instead.
 
     Static arms do not look at attention; names of the others begin with ``dynamic``.
     """

@@ -4,6 +4,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     attention,
+    balancer,
     conditioning,
     converters,
     demo,
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     *conditioning.NODES,
     *attention.NODES,
     *guidance.NODES,
+    *balancer.NODES,
     *samplers.NODES,
     *preview.NODES,
     *sepen_guidance.NODES,
@@ -35,4 +37,5 @@ class RealCompoExtension(ComfyExtension):
     """What ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return the nodes that ComfyUI shows."""
         return NODES

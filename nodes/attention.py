@@ -8,14 +8,13 @@ from comfy_api.latest import io
 
 from ..realcompo_core.errors import InputError
 from ..realcompo_core.sampling.attention import Layers
+from ..realcompo_core.sampling.settings import BalancerSettings
 from ..realcompo_core.sampling.trace import Trace
 from ..realcompo_core.words.grounding import OPTION, Grounding
 from .host.sampling.checks import check_patcher
 from .host.sampling.recorder import Recorder
+from .settings_inputs import settings_inputs
 from .types import CATEGORY, AttentionMaps, Node
-
-DOWNSAMPLE = "How much smaller than the latent the attention maps are. 0 chooses: a quarter of the latent if possible."
-LAYERS = "Which attention layers of that size are read: on the way down, in the middle, on the way up, or all."
 
 
 class RealCompoAttentionCapture(Node):
@@ -27,28 +26,31 @@ class RealCompoAttentionCapture(Node):
             node_id="RealCompoAttentionCapture",
             display_name="RealCompo Attention Capture",
             category=CATEGORY,
-            description="Record where each object's words draw attention, with any sampler. The image stays the same.",
+            description="Record where each object's words draw attention, with any sampler. The "
+            "image stays the same.",
             inputs=[
-                io.Model.Input("model", tooltip="The model to watch."),
+                io.Model.Input(
+                    "model", tooltip="The model to watch: Stable Diffusion 1.x, 2.x or SDXL."
+                ),
                 io.Conditioning.Input(
-                    "conditioning", tooltip="The positive conditioning, with a layout, to watch."
+                    "conditioning",
+                    tooltip="The positive conditioning to watch. It must hold a layout, and the "
+                    "sampler must use it.",
                 ),
-                io.Int.Input("downsample", default=0, min=0, max=64, tooltip=DOWNSAMPLE),
-                io.Combo.Input(
-                    "layers",
-                    options=[x.value for x in Layers],
-                    default=Layers.ALL.value,
-                    tooltip=LAYERS,
-                ),
+                *settings_inputs(BalancerSettings, "downsample", "layers"),
             ],
             outputs=[
                 io.Model.Output(
-                    id="model_out", display_name="model", tooltip="The same model, watched."
+                    id="model_out",
+                    display_name="model",
+                    tooltip="The same model, watched. Only samplers that use this output are "
+                    "recorded.",
                 ),
                 AttentionMaps.Output(
                     id="attention_maps",
                     display_name="attention maps",
-                    tooltip="For RealCompo Trace Preview; connect the sampler's latent there too, so that it waits.",
+                    tooltip="What was recorded, for RealCompo Trace Preview. Connect the sampler's "
+                    "latent there too, so that it waits for the sampler.",
                 ),
             ],
         )
@@ -56,14 +58,19 @@ class RealCompoAttentionCapture(Node):
     @classmethod
     def run(cls, model: Any, conditioning: list, downsample: int, layers: str) -> io.NodeOutput:
         check_patcher("watched", model, downsample, Layers(layers))
-        groundings = [o[OPTION] for _, o in conditioning if isinstance(o.get(OPTION), Grounding)]
+        groundings = groundings_of(conditioning)
         if not groundings:
             fix = "Connect the RealCompo Layout Conditioning node."
             raise InputError("conditioning", "a conditioning with a layout", "one without", fix)
         trace = Trace()
-        return io.NodeOutput(
-            Recorder(groundings, downsample, Layers(layers), trace).attach(model), trace
-        )
+        recorder = Recorder(groundings, downsample, Layers(layers), trace)
+        return io.NodeOutput(recorder.attach(model), trace)
+
+
+def groundings_of(conditioning: list) -> list[Grounding]:
+    """Return the layouts, tied to their words, that travel in a conditioning."""
+    found = [options.get(OPTION) for _, options in conditioning]
+    return [each for each in found if isinstance(each, Grounding)]
 
 
 NODES = [RealCompoAttentionCapture]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import node_helpers
 from comfy_api.latest import io, ui
 
 from ..realcompo_core.layout.model import Layout as LayoutValue
 from ..realcompo_core.words.grounding import OPTION, Grounding
-from ..realcompo_core.words.tokens import Word, describe, words_of
+from ..realcompo_core.words.tokens import Tokenizer, describe, words_of
+from .host.text.encoding import encode, with_options
 from .host.text.gligen import gligen_option
 from .host.text.tokenizer import check_clip, tokenizer_of
 from .types import CATEGORY, Layout, Node
@@ -25,8 +24,8 @@ class RealCompoLayoutConditioning(Node):
             node_id="RealCompoLayoutConditioning",
             display_name="RealCompo Layout Conditioning",
             category=CATEGORY,
-            description="Encode a prompt and tie each object's phrase to its region. Shows which words each phrase "
-            "matched; run this node alone to check before sampling.",
+            description="Encode a prompt and tie each object's phrase to its region. Run this node "
+            "alone to see which words each phrase matched.",
             is_output_node=True,
             inputs=[
                 io.Clip.Input(
@@ -36,28 +35,33 @@ class RealCompoLayoutConditioning(Node):
                     "text",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="The prompt. It must contain the layout's phrases; weights and embeddings work as usual.",
+                    tooltip="The prompt. It must contain the layout's phrases. Weights such as "
+                    "(red cube:1.2) and embeddings work as usual.",
                 ),
                 Layout.Input("layout", tooltip="The objects and their regions."),
                 io.Gligen.Input(
                     "gligen",
                     optional=True,
-                    tooltip="A GLIGEN box model (SD1.x): the spatial conditioning then holds the boxes.",
+                    tooltip="A GLIGEN box model: the spatial conditioning then holds the boxes. "
+                    "Stable Diffusion 1.x only, at most 30 objects.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(
-                    id="text_positive", display_name="text", tooltip="For the text branch."
+                    id="text_positive",
+                    display_name="text",
+                    tooltip="The conditioning for the text branch.",
                 ),
                 io.Conditioning.Output(
                     id="spatial_positive",
                     display_name="spatial",
-                    tooltip="For the spatial branch: with the GLIGEN boxes, or for a ControlNet to be applied to.",
+                    tooltip="The conditioning for the spatial branch: with the GLIGEN boxes, or to "
+                    "be sent through a ControlNet.",
                 ),
                 io.String.Output(
                     id="tokens",
                     display_name="tokens",
-                    tooltip="Which tokens of the prompt each phrase matched.",
+                    tooltip="Which words of the prompt each phrase matched. The node shows it too.",
                 ),
             ],
         )
@@ -65,27 +69,33 @@ class RealCompoLayoutConditioning(Node):
     @classmethod
     def run(cls, clip: Any, text: str, layout: LayoutValue, gligen: Any = None) -> io.NodeOutput:
         check_clip(clip)
-        grounding = Grounding.of(layout, text, tokenizer_of(clip))
-        conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
-        spatial = {OPTION: grounding}
+        tokenizer = tokenizer_of(clip)
+        grounding = Grounding.of(layout, text, tokenizer)
+        conditioning = encode(clip, text)
+        options = {OPTION: grounding}
+        spatial = dict(options)
         if gligen is not None:
             spatial["gligen"] = gligen_option(gligen, clip, layout)
-        found = matched(grounding, words_of(tokenizer_of(clip)(text)))
+        found = matched(grounding, text, tokenizer)
         return io.NodeOutput(
-            node_helpers.conditioning_set_values(conditioning, {OPTION: grounding}),
-            node_helpers.conditioning_set_values(conditioning, spatial),
+            with_options(conditioning, options),
+            with_options(conditioning, spatial),
             found,
             ui=ui.PreviewText(found),
         )
 
 
-def matched(grounding: Grounding, words: Sequence[Word]) -> str:
-    """A line per object with the words that its phrase matched, and whether other objects have the same."""
+def matched(grounding: Grounding, prompt: str, tokenizer: Tokenizer) -> str:
+    """Return a line for each object: its phrase and the words of the prompt that it matched.
+
+    ``(shared)`` says that other objects have the same words.
+    """
+    words = words_of(tokenizer(prompt))
     lines = []
     for placed, tokens in zip(grounding.layout.objects, grounding.tokens, strict=True):
-        own = describe([word for word in words if set(word.positions) & set(tokens)])
+        own = [word for word in words if not set(tokens).isdisjoint(word.positions)]
         shared = " (shared)" if grounding.tokens.count(tokens) > 1 else ""
-        lines.append(f"{placed.phrase}: {own}{shared}")
+        lines.append(f"{placed.phrase}: {describe(own)}{shared}")
     return "\n".join(lines)
 
 

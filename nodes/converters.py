@@ -19,8 +19,10 @@ PER_COLOUR, PER_AREA = "one per colour", "one per connected area"
 
 
 def layout_output() -> Any:
-    """The one output of these nodes."""
-    return Layout.Output(id="layout", display_name="layout", tooltip="Objects with their regions.")
+    """Return the one output of these nodes."""
+    return Layout.Output(
+        id="layout", display_name="layout", tooltip="The objects and their regions."
+    )
 
 
 class RealCompoLayoutFromPose(Node):
@@ -32,29 +34,34 @@ class RealCompoLayoutFromPose(Node):
             node_id="RealCompoLayoutFromPose",
             display_name="RealCompo Layout From Pose",
             category=CATEGORY,
-            description="Make a layout from the people of a pose: a box around each one's joints.",
+            description="Make a layout from the people of a pose: a box around each person's "
+            "joints.",
             inputs=[
                 PoseKeypoint.Input(
-                    "pose", tooltip="From an OpenPose, DWPose, AnimalPose or SDPose node."
+                    "pose",
+                    tooltip="The pose, with one or more people: from an OpenPose, DWPose, "
+                    "AnimalPose or SDPose node.",
                 ),
                 io.String.Input(
                     "phrases",
                     default="a person",
                     multiline=True,
-                    tooltip="Who they are, in words of the prompt: one phrase a line, or one line for all.",
+                    tooltip="Who they are, in words of the prompt: one phrase a line, or one line "
+                    "for all.",
                 ),
                 io.Combo.Input(
                     "unit",
                     options=[unit.value for unit in Unit],
                     default=Unit.PIXELS.value,
-                    tooltip="What the pose's coordinates are measured in: pixels (DWPose, AnimalPose, SDPose) or 0 to "
-                    "1 (OpenPose).",
+                    tooltip="What the pose's numbers are measured in: pixels (DWPose, AnimalPose, "
+                    "SDPose) or 0 to 1 (OpenPose).",
                 ),
                 io.Combo.Input(
                     "order",
                     options=[LEFT_TO_RIGHT, AS_GIVEN],
                     default=LEFT_TO_RIGHT,
-                    tooltip="Which person takes the first phrase: the leftmost, or the first of the pose.",
+                    tooltip="Which person takes the first phrase: the leftmost (left to right), or "
+                    "the first of the pose (as given).",
                 ),
                 io.Float.Input(
                     "padding",
@@ -62,8 +69,8 @@ class RealCompoLayoutFromPose(Node):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Margin around the joints, in shares of the person's longer side: joints lie inside of "
-                    "the body.",
+                    tooltip="Room around the joints, as a share of the person's longer side. Hair, "
+                    "hands and feet reach further than the joints.",
                 ),
                 io.Float.Input(
                     "confidence",
@@ -71,22 +78,25 @@ class RealCompoLayoutFromPose(Node):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Joints that the pose node is less sure of do not count.",
+                    tooltip="How sure the pose node must be of a joint. Lower keeps more joints; "
+                    "too low keeps wrong ones.",
                 ),
                 io.Boolean.Input(
-                    "hands", default=True, tooltip="Fingers count, where the pose has them."
+                    "hands",
+                    default=True,
+                    tooltip="Make the box hold the fingers too, where the pose has them.",
                 ),
                 io.Boolean.Input(
                     "face",
                     default=True,
-                    tooltip="Points of the face count, where the pose has them.",
+                    tooltip="Make the box hold the face's points too, where the pose has them.",
                 ),
                 io.Int.Input(
                     "frame",
                     default=0,
                     min=0,
                     max=4095,
-                    tooltip="Which picture of the batch, from 0.",
+                    tooltip="Which picture of the batch is read. The first is 0.",
                 ),
             ],
             outputs=[layout_output()],
@@ -119,15 +129,18 @@ class RealCompoLayoutFromMasks(Node):
             node_id="RealCompoLayoutFromMasks",
             display_name="RealCompo Layout From Masks",
             category=CATEGORY,
-            description="Make a layout from masks: each mask is the region of an object, with its true shape.",
+            description="Make a layout from masks: each mask is the region of an object, with its "
+            "true shape.",
             inputs=[
-                io.Mask.Input("masks", tooltip="One mask per object, as a batch."),
+                io.Mask.Input(
+                    "masks", tooltip="A batch with one mask for each object, 256 at most."
+                ),
                 io.String.Input(
                     "phrases",
                     default="a red cube\na blue ball",
                     multiline=True,
-                    tooltip="The objects, in words of the prompt: one phrase a line in the masks' order, or one line "
-                    "for all.",
+                    tooltip="The objects, in words of the prompt: one phrase a line in the masks' "
+                    "order, or one line for all.",
                 ),
             ],
             outputs=[layout_output()],
@@ -147,28 +160,32 @@ class RealCompoLayoutFromSegmentation(Node):
             node_id="RealCompoLayoutFromSegmentation",
             display_name="RealCompo Layout From Segmentation",
             category=CATEGORY,
-            description="Make a layout from a coloured segmentation map: say which colour is which object.",
+            description="Make a layout from a coloured segmentation map: say which colour is which "
+            "object.",
             inputs=[
-                io.Image.Input("image", tooltip="The coloured map; of a batch, the first image."),
+                io.Image.Input("image", tooltip="The coloured map. Of a batch, the first image."),
                 io.String.Input(
                     "colours",
                     default="person = a woman\ntree = an old oak",
                     multiline=True,
-                    tooltip="One object a line: `colour = phrase`. The colour as #rrggbb, as red, green, blue (0 to "
-                    "255), or as the name of an ADE20K class; the phrase in words of the prompt.",
+                    tooltip="One object a line: colour = phrase. The colour is #rrggbb, red, green "
+                    "and blue (0 to 255), or the name of an ADE20K class; the phrase is in words "
+                    "of the prompt.",
                 ),
                 io.Int.Input(
                     "tolerance",
                     default=8,
                     min=0,
                     max=255,
-                    tooltip="How far a channel of a pixel may be from the colour, of 255. The nearest colour takes it.",
+                    tooltip="How different a pixel's colour may be from the one you wrote. Higher "
+                    "helps with resized maps and JPEGs. The nearest colour takes the pixel.",
                 ),
                 io.Combo.Input(
                     "regions",
                     options=[PER_COLOUR, PER_AREA],
                     default=PER_COLOUR,
-                    tooltip="Whether all areas of a colour are one object, or each is its own.",
+                    tooltip="Whether all areas of a colour are one object, or each connected area "
+                    "is an object of its own.",
                 ),
                 io.Float.Input(
                     "minimum_area",
@@ -176,7 +193,8 @@ class RealCompoLayoutFromSegmentation(Node):
                     min=0.0,
                     max=1.0,
                     step=0.001,
-                    tooltip="Smaller areas are left out, in shares of the picture.",
+                    tooltip="Leave out smaller areas, as a share of the picture. Higher drops more "
+                    "specks.",
                 ),
             ],
             outputs=[layout_output()],

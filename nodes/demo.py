@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-import comfy.sd
 import torch
 from comfy_api.latest import io
 
@@ -14,12 +13,15 @@ from ..demo.toy.picture import COLOURS
 from ..realcompo_core.errors import InputError
 from ..realcompo_core.layout.model import Layout as LayoutValue
 from .host.model import demo_models as models
+from .host.model.lora import with_lora
 from .types import CATEGORY, Layout, Node
 
 CATEGORY = f"{CATEGORY}/demo"
 
 
 class Style(str, Enum):
+    """Say how the demo's text branch looks."""
+
     PHOTO = "photo"
     NEON = "neon"
 
@@ -33,31 +35,45 @@ class RealCompoDemoModels(Node):
             node_id="RealCompoDemoModels",
             display_name="RealCompo Demo Models",
             category=CATEGORY,
-            description="Small models that draw coloured shapes on grass, sand, wood or stone, to try RealCompo "
-            "without a download. Made for pictures of 128 x 128.",
+            description="Load small models that come with the pack, to try RealCompo without a "
+            "download. They draw coloured shapes on grass, sand, wood or stone, in pictures of "
+            "128 x 128 pixels.",
             inputs=[
                 io.Combo.Input(
                     "style",
                     options=[style.value for style in Style],
                     default=Style.PHOTO.value,
-                    tooltip="The look of MODEL: textured and shaded, or glowing in the dark (a LoRA).",
+                    tooltip="The look of MODEL. photo is textured and shaded; neon is the same "
+                    "model with a LoRA, glowing in the dark.",
                 )
             ],
             outputs=[
                 io.Model.Output(
                     id="model",
                     display_name="MODEL",
-                    tooltip="Text to image; looks real, miscounts.",
+                    tooltip="Text to image. Looks real; with several objects it loses, doubles or "
+                    "swaps some.",
                 ),
-                io.Clip.Output(id="clip", display_name="CLIP", tooltip="Its text encoder."),
-                io.Vae.Output(id="vae", display_name="VAE", tooltip="Its autoencoder."),
+                io.Clip.Output(
+                    id="clip",
+                    display_name="CLIP",
+                    tooltip="Its text encoder: the usual tokens, in chunks of 40.",
+                ),
+                io.Vae.Output(
+                    id="vae",
+                    display_name="VAE",
+                    tooltip="Its autoencoder: 16 channels, an eighth of the picture's size.",
+                ),
                 io.ControlNet.Output(
                     id="control_net",
                     display_name="CONTROL_NET",
-                    tooltip="Places what is painted in its hint (RealCompo Demo Painted Boxes); looks flat.",
+                    tooltip="The spatial branch: objects stand where its hint (RealCompo Demo "
+                    "Painted Boxes) is painted, and look flat.",
                 ),
                 io.Gligen.Output(
-                    id="gligen", display_name="GLIGEN", tooltip="Places boxes; looks flat."
+                    id="gligen",
+                    display_name="GLIGEN",
+                    tooltip="Another spatial branch, which needs the boxes alone.",
                 ),
             ],
         )
@@ -66,9 +82,7 @@ class RealCompoDemoModels(Node):
     def run(cls, style: str) -> io.NodeOutput:
         model, clip, vae = models.load_base()
         if Style(style) is Style.NEON:
-            model, _ = comfy.sd.load_lora_for_models(
-                model, None, models.read("neon_lora"), 1.0, 0.0
-            )
+            model = with_lora(model, models.read("neon_lora"))
         return io.NodeOutput(model, clip, vae, models.load_controlnet(), models.load_gligen())
 
 
@@ -81,9 +95,12 @@ class RealCompoDemoPaintedBoxes(Node):
             node_id="RealCompoDemoPaintedBoxes",
             display_name="RealCompo Demo Painted Boxes",
             category=CATEGORY,
-            description="Paint a layout's boxes in the colours that its phrases name: the demo ControlNet's hint.",
+            description="Paint a layout's boxes in the colours that its phrases name. The demo's "
+            "ControlNet reads such pictures.",
             inputs=[
-                Layout.Input("layout", tooltip="Objects like `red circle`."),
+                Layout.Input(
+                    "layout", tooltip="Objects such as red circle: each phrase names a colour."
+                ),
                 io.Int.Input(
                     "size",
                     default=128,
@@ -95,7 +112,9 @@ class RealCompoDemoPaintedBoxes(Node):
             ],
             outputs=[
                 io.Image.Output(
-                    id="image", display_name="IMAGE", tooltip="Boxes in colour on black."
+                    id="image",
+                    display_name="IMAGE",
+                    tooltip="A square picture of painted boxes, for Apply ControlNet.",
                 )
             ],
         )

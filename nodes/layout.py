@@ -27,70 +27,78 @@ class RealCompoLayout(Node):
             node_id="RealCompoLayout",
             display_name="RealCompo Layout",
             category=CATEGORY,
-            description="Say which object stands where: draw boxes, write one object a line or JSON, or connect boxes "
+            description="Say which object stands where: draw boxes, write them, or connect boxes "
             "of other nodes.",
             inputs=[
                 io.String.Input(
                     "layout",
                     default=EXAMPLE,
                     multiline=True,
-                    tooltip="One object a line: `phrase: left top right bottom`, the phrase in words of the prompt, "
-                    "the box from 0 to 1 of the picture. Or the same as JSON. Boxes from the socket are added to it.",
+                    tooltip="One object a line: phrase: left top right bottom. The phrase is in "
+                    "words of the prompt, the numbers are from 0 to 1. Or the same as JSON. It may "
+                    "be empty if boxes is connected.",
                 ),
-                io.Int.Input("width", **SIDE, tooltip="The picture's width in pixels."),
-                io.Int.Input("height", **SIDE, tooltip="The picture's height in pixels."),
+                io.Int.Input("width", **SIDE, tooltip="Your picture's width in pixels."),
+                io.Int.Input("height", **SIDE, tooltip="Your picture's height in pixels."),
                 io.Combo.Input(
                     "box_order",
                     options=[order.value for order in Order],
                     default=Order.SIZE.value,
                     optional=True,
-                    tooltip="What the four numbers of a BBOX are. BOUNDING_BOX and SEGS say it themselves.",
+                    tooltip="What the four numbers of a BBOX mean. BOUNDING_BOX and SEGS say it "
+                    "themselves.",
                 ),
                 io.Combo.Input(
                     "box_unit",
                     options=[unit.value for unit in Unit],
                     default=Unit.PIXELS.value,
                     optional=True,
-                    tooltip="What the numbers of a BBOX are measured in: pixels of width and height, or shares of "
-                    "the picture. BOUNDING_BOX and SEGS are always in pixels.",
+                    tooltip="What the numbers of a BBOX are measured in: pixels of width and "
+                    "height, or shares of the picture. BOUNDING_BOX and SEGS say it themselves.",
                 ),
                 io.String.Input(
                     "phrases",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="For connected boxes that come without a phrase: one phrase a line in their order, or "
-                    "one line for all of them.",
+                    tooltip="Phrases for connected boxes that have none: one a line in their "
+                    "order, or one line for all.",
                 ),
                 io.MultiType.Input(
                     "boxes",
                     types=[*BOX_TYPES, Layout],
                     optional=True,
-                    tooltip="Boxes to add: BOUNDING_BOX, BBOX, SEGS or another layout. Descriptions and labels become "
-                    "phrases, masks of SEGS become regions. Of a batch, those of the first picture.",
+                    tooltip="Boxes to add to those of layout: BOUNDING_BOX, BBOX, SEGS or another "
+                    "layout. Of a batch, those of the first picture.",
                 ),
                 io.Image.Input(
-                    "image", optional=True, tooltip="A picture to trace over; it is not changed."
+                    "image",
+                    optional=True,
+                    tooltip="A picture to trace over. It is not changed. The editor shows it once "
+                    "the node before it has a preview, or after a run.",
                 ),
             ],
             outputs=[
                 Layout.Output(
-                    id="layout_out", display_name="layout", tooltip="Objects with their regions."
+                    id="layout_out",
+                    display_name="layout",
+                    tooltip="The objects and their regions, for RealCompo Layout Conditioning.",
                 ),
                 BoundingBoxes.Output(
                     id="boxes_out",
                     display_name="boxes",
-                    tooltip="The boxes in pixels of width and height.",
+                    tooltip="The boxes in whole pixels of width and height, with the phrases as "
+                    "labels, for ComfyUI's own nodes.",
                 ),
                 io.Mask.Output(
                     id="masks",
                     display_name="masks",
-                    tooltip="One mask per object, width by height.",
+                    tooltip="A batch of masks of width by height, one for each object.",
                 ),
                 io.Image.Output(
                     id="preview",
                     display_name="preview",
-                    tooltip="The layout as a picture, over the image if any.",
+                    tooltip="The layout as a picture, over the image if one is connected.",
                 ),
             ],
         )
@@ -108,20 +116,19 @@ class RealCompoLayout(Node):
         image: Tensor | None = None,
     ) -> io.NodeOutput:
         canvas = Canvas(width, height)
-        added = (
-            ()
-            if boxes is None
-            else objects(boxes, canvas, Order(box_order), Unit(box_unit), phrases)
-        )
-        value = LayoutValue((*parse_objects(layout), *added))
+        found = parse_objects(layout)
+        if boxes is not None:
+            found = (*found, *objects(boxes, canvas, Order(box_order), Unit(box_unit), phrases))
+        value = LayoutValue(found)
+        shown = None
+        if image is not None:
+            shown = {"background": ui.PreviewImage(image[:1], cls=cls).values}
         return io.NodeOutput(
             value,
             to_bounding_boxes(value, canvas),
             value.rasterise(height, width),
             picture(value, background(image, width, height)),
-            ui=None
-            if image is None
-            else {"background": ui.PreviewImage(image[:1], cls=cls).values},
+            ui=shown,
         )
 
 

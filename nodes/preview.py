@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,25 +23,29 @@ FONT_SIZE = 12
 
 
 def caption(text: str, width: int, size: int = FONT_SIZE) -> Tensor:
-    """One line of text [size + 4, width, 3], cut where it does not fit."""
-    colours = [tuple(round(255 * part) for part in c) for c in (render.BACKGROUND, render.INK)]
-    image = Image.new("RGB", (width, size + 4), colours[0])
-    ImageDraw.Draw(image).text((3, 1), text, fill=colours[1], font=ImageFont.load_default(size))
+    """Return one line of text as a picture [size + 4, width, 3], cut where it does not fit."""
+    image = Image.new("RGB", (width, size + 4), _bytes(render.BACKGROUND))
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(image).text((3, 1), text, fill=_bytes(render.INK), font=font)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
 
 
+def _bytes(colour: tuple[float, ...]) -> tuple[int, ...]:
+    """Return a colour, parts from 0 to 1, in parts from 0 to 255."""
+    return tuple(round(255 * part) for part in colour)
+
+
 def background(image: Tensor | None, width: int, height: int) -> Tensor:
-    """The first image of a batch at a size, or plain grey [height, width, 3]."""
+    """Return the first image of [B, H, W, C] at a size, or plain grey [height, width, 3]."""
     if image is None:
         return torch.full((height, width, 3), 0.5)
     channels = image[:1, ..., :3].float().cpu().movedim(-1, 1)
-    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].movedim(
-        0, -1
-    )
+    resized = F.interpolate(channels, (height, width), mode="bilinear", antialias=True)
+    return resized[0].movedim(0, -1)
 
 
 def picture(layout: LayoutValue, canvas: Tensor) -> Tensor:
-    """A layout over a canvas [height, width, 3], as an IMAGE batch of one."""
+    """Return a layout over a canvas [height, width, 3] as an image batch [1, height, width, 3]."""
     size = max(FONT_SIZE, min(canvas.shape[:2]) // 28)
     return render.layout_image(canvas, layout, partial(caption, size=size))[None]
 
@@ -54,7 +59,8 @@ class RealCompoLayoutPreview(Node):
             node_id="RealCompoLayoutPreview",
             display_name="RealCompo Layout Preview",
             category=CATEGORY,
-            description="See where each object will stand, alone or over an image.",
+            description="See where each object will stand: the layout as a picture, alone or over "
+            "an image.",
             is_output_node=True,
             inputs=[
                 Layout.Input("layout", tooltip="The layout to see."),
@@ -64,7 +70,7 @@ class RealCompoLayoutPreview(Node):
                     min=16,
                     max=4096,
                     step=8,
-                    tooltip="Width in pixels, without an image.",
+                    tooltip="Width in pixels. Not used if an image is connected.",
                 ),
                 io.Int.Input(
                     "height",
@@ -72,17 +78,19 @@ class RealCompoLayoutPreview(Node):
                     min=16,
                     max=4096,
                     step=8,
-                    tooltip="Height in pixels, without an image.",
+                    tooltip="Height in pixels. Not used if an image is connected.",
                 ),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="Drawn over this image, at its own size, if connected.",
+                    tooltip="Draw over this image, at its own size. Of a batch, the first image.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
-                    id="preview", display_name="preview", tooltip="The layout as an image."
+                    id="preview",
+                    display_name="preview",
+                    tooltip="The layout as an image. The node shows it too.",
                 )
             ],
         )
@@ -106,46 +114,54 @@ class RealCompoTracePreview(Node):
             node_id="RealCompoTracePreview",
             display_name="RealCompo Trace Preview",
             category=CATEGORY,
-            description="See how a run was balanced: balance maps, attention per object and branch, loss curves.",
+            description="See what happened in a run: which branch led where, where each object "
+            "drew attention, and how the loss fell.",
             is_output_node=True,
             inputs=[
                 io.MultiType.Input(
                     "trace",
                     types=[Trace, AttentionMaps],
-                    tooltip="From a RealCompo sampler, guider or attention capture.",
+                    tooltip="The trace of RealCompo KSampler or RealCompo Guider, or the attention "
+                    "maps of RealCompo Attention Capture.",
                 ),
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="The sampler's output: connect it when the trace comes from a guider or an attention "
-                    "capture, so that this node waits for the sampler.",
+                    tooltip="The sampler's output. Connect it when the trace comes from a guider "
+                    "or an attention capture, so that this node waits for the sampler.",
                 ),
                 io.Int.Input(
                     "sample",
                     default=0,
                     min=0,
                     max=4095,
-                    tooltip="Which image of the batch, from 0.",
+                    tooltip="Which image of the batch is shown. The first is 0.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     id="balance",
                     display_name="balance",
-                    tooltip="The balance map at every blended step.",
+                    tooltip="Which branch led where, at every blended step: blue for text, orange "
+                    "for spatial. Dark outlines are the regions.",
                 ),
                 io.Image.Output(
                     id="attention",
                     display_name="attention",
-                    tooltip="Attention per object and branch.",
+                    tooltip="Where each object drew attention, by branch, at up to eight steps. "
+                    "The caption says how much of it lies inside the region.",
                 ),
                 io.Image.Output(
-                    id="losses", display_name="losses", tooltip="The attention loss of each branch."
+                    id="losses",
+                    display_name="losses",
+                    tooltip="The attention loss of each branch over the steps. 0 means that all "
+                    "attention lies inside the regions.",
                 ),
                 io.Mask.Output(
                     id="weights",
                     display_name="weights",
-                    tooltip="The text branch's weight at every blended step, one mask each, in latent cells.",
+                    tooltip="The text branch's weight at every blended step: one mask each, an "
+                    "eighth of the picture's size. One empty mask if nothing was blended.",
                 ),
             ],
         )
@@ -161,26 +177,37 @@ class RealCompoTracePreview(Node):
             render.attention_sheet(trace, caption, sample)[None],
             render.loss_curves(trace, caption)[None],
         ]
-        previews = [image for sheet in sheets for image in ui.PreviewImage(sheet, cls=cls).values]
-        return io.NodeOutput(
-            *sheets, weights(trace, sample), ui={"images": previews, "trace": [trace.summary()]}
-        )
+        previews = []
+        for sheet in sheets:
+            previews += ui.PreviewImage(sheet, cls=cls).values
+        shown = {"images": previews, "trace": [trace.summary()]}
+        return io.NodeOutput(*sheets, weights(trace, sample), ui=shown)
 
 
 def weights(trace: TraceValue, sample: int) -> Tensor:
-    """w_text of one sample at every blended step [steps, H, W] in latent cells; one empty mask if there is none."""
+    """Return w_text of one sample at every blended step [steps, H, W], in latent cells.
+
+    Where no step was blended, return one empty mask [1, 1, 1].
+    """
     found = [weight[sample, 0] for _, weight in trace.blended()]
     return torch.stack(found) if found else torch.zeros(1, 1, 1)
 
 
 def _check_sample(trace: TraceValue, sample: int) -> None:
-    sizes = [weight.shape[0] for _, weight in trace.blended()]
-    sizes += [
-        r.losses.shape[0] for step in trace.steps for found in step.readings.values() for r in found
-    ]
+    """Raise :class:`InputError` for a sample that the trace does not have."""
+    sizes = list(_batch_sizes(trace))
     if sizes and sample >= min(sizes):
         fix = "Choose an image of the batch; the first is 0."
         raise InputError("sample", f"less than the batch size {min(sizes)}", str(sample), fix)
+
+
+def _batch_sizes(trace: TraceValue) -> Iterator[int]:
+    """Yield how many samples each map of the trace has."""
+    for _, weight in trace.blended():
+        yield weight.shape[0]
+    for step in trace.steps:
+        for found in step.readings.values():
+            yield from (reading.losses.shape[0] for reading in found)
 
 
 NODES = [RealCompoLayoutPreview, RealCompoTracePreview]

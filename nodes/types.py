@@ -12,22 +12,17 @@ CATEGORY = "RealCompo"
 
 Layout = io.Custom("REALCOMPO_LAYOUT")
 Balancer = io.Custom("REALCOMPO_BALANCER")
+MoreBalancerSettings = io.Custom("REALCOMPO_BALANCER_SETTINGS")
 Trace = io.Custom("REALCOMPO_TRACE")
 AttentionMaps = io.Custom("REALCOMPO_ATTENTION_MAPS")
 Concepts = io.Custom("SEPEN_CONCEPTS")
 LoraModel = io.Custom("LORA_MODEL")
 
-# Types of core (new ComfyUIs declare the first two) and of other packs. A list of boxes for each picture passes as
-# both of the first: that is how core nodes hand boxes on.
+# Types of core (new ComfyUIs declare the first two) and of other packs. A list of boxes for each
+# picture passes as both of the first: that is how core nodes hand boxes on.
 BoundingBoxes = io.Custom("BOUNDING_BOX,BOUNDING_BOXES")
 BOX_TYPES = [io.Custom(name) for name in ("BOUNDING_BOX", "BOUNDING_BOXES", "BBOX", "SEGS")]
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
-
-
-def bounded(settings: type, name: str) -> dict[str, float]:
-    """A setting's default and range, as the core has them, for a widget."""
-    default, (low, high) = getattr(settings, name), settings.RANGES[name]
-    return {"default": default, "min": type(default)(low), "max": type(default)(high)}
 
 
 class Node(io.ComfyNode):
@@ -44,7 +39,7 @@ class Node(io.ComfyNode):
 
 
 class AsyncNode(Node):
-    """A node that waits for something: its ``run`` is a coroutine, so that other nodes go on meanwhile."""
+    """A node that waits for something: its ``run`` is a coroutine, and other nodes go on."""
 
     @classmethod
     async def execute(cls, **inputs: Any) -> io.NodeOutput:

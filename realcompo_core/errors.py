@@ -29,15 +29,6 @@ def brief(value: Any, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def check_ranges(settings: Any) -> None:
-    """Raise :class:`InputError` for a setting outside its entry (low, high) in ``RANGES``."""
-    for name, (low, high) in settings.RANGES.items():
-        value = getattr(settings, name)
-        if not low <= value <= high:
-            expected = f"a number from {low} to {high:g}"
-            raise InputError(name, expected, str(value), "Move it into that range.")
-
-
 def check_losses(separate: float, enhance: float) -> None:
     """Raise :class:`InputError` where both losses weigh 0: nothing would be minimised."""
     if separate == enhance == 0:

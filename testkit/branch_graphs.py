@@ -19,21 +19,7 @@ SAMPLING = {
     "scheduler": "normal",
     "denoise": 1.0,
 }
-BALANCER = {
-    "mode": "dynamic",
-    "recipe": "balanced",
-    "text_weight": 0.5,
-    "warmup": 0.0,
-    "every": 1,
-    "step_scale": 1.0,
-    "limit": 4.0,
-    "prior": 1.5,
-    "downsample": 0,
-    "layers": "all",
-    "checkpointing": False,
-    "lean": 0.0,
-    "release": 0.0,
-}
+BALANCER = {"warmup": 0.0, "lean": 0.0, "release": 0.0}
 # Checkpoints, what their network predicts (none: as the host detects it) and whether that ends at zero SNR.
 VARIANTS: dict[str, tuple[Family, str | None, bool]] = {
     "sd1": (SD15, None, False),
@@ -103,8 +89,9 @@ class Scene(Graph):
             "KSampler", model=model or self.model, positive=positive or self.text, **inputs
         )
 
-    def balancer(self, **settings: Any) -> list:
-        return self.add("RealCompoBalancer", **BALANCER | settings)[0]
+    def balancer(self, look_or_placement: float = 0.0, **settings: Any) -> list:
+        """Add a balancer that does not hand over by itself, unless these settings say so."""
+        return super().balancer(look_or_placement, **BALANCER | settings)
 
     def realcompo(self, settings: dict | None = None, **inputs: Any) -> Links:
         """RealCompoKSampler on both conditionings of one model, with a balancer of these settings."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from realcompo_core.sampling.settings import BalancerSettings
+
+SIMPLE = ("mode", "recipe", "warmup", "guidance", "every")  # what RealCompo Balancer itself shows
+
 
 class Graph:
     """An API-format prompt under construction; calling a node's class adds it and returns its links."""
@@ -18,6 +22,16 @@ class Graph:
             "inputs": {k: v for k, v in inputs.items() if v is not None},
         }
         return Links(key)
+
+    def balancer(self, look_or_placement: float = 0.0, **settings: Any) -> list:
+        """Add RealCompo Balancer with these settings; those of the advanced node come from one."""
+        simple = {name: getattr(BalancerSettings(), name) for name in SIMPLE}
+        simple |= {name: value for name, value in settings.items() if name in SIMPLE}
+        advanced = {name: value for name, value in settings.items() if name not in SIMPLE}
+        more = self.add("RealCompoBalancerSettings", **advanced)[0] if advanced else None
+        return self.add(
+            "RealCompoBalancer", look_or_placement=look_or_placement, settings=more, **simple
+        )[0]
 
 
 class Links:

@@ -1,36 +1,66 @@
-"""Separate-and-Enhance at test time: how a latent is moved so that objects draw attention of their own."""
+"""Separate-and-Enhance while sampling: the settings of what keeps objects apart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
-from ..errors import check_losses, check_ranges
+from ..errors import check_losses
 from .attention import Layers
+from .fields import check_ranges, downsample_setting, layers_setting, setting
+from .latent_guidance import END, START, START_MORE
+
+
+def separate_setting() -> Any:
+    """Return the field of the separate loss's weight, in guidance and in finetuning."""
+    return setting(
+        1.0,
+        "How much it counts that objects are kept apart. Higher helps where two objects melt into "
+        "one.",
+        low=0,
+        high=100,
+        step=0.05,
+        more="It is the weight of the separate loss: the strongest overlap of the objects' "
+        "attention.",
+    )
+
+
+def enhance_setting() -> Any:
+    """Return the field of the enhance loss's weight, in guidance and in finetuning."""
+    return setting(
+        0.5,
+        "How much it counts that no object is forgotten. Higher helps where an object is missing.",
+        low=0,
+        high=100,
+        step=0.05,
+        more="It is the weight of the enhance loss: how weak the weakest object's attention is.",
+    )
 
 
 @dataclass(frozen=True)
 class SeparationSettings:
-    """Weights of both losses, and when and how far a latent is moved. Raises :class:`InputError`."""
+    """Say what moves a latent, when and how far. Raises :class:`InputError` for bad values."""
 
-    separate: float = 1.0
-    enhance: float = 0.5
-    scale: float = 20.0  # factor on the gradient times sigma squared
-    iterations: int = 1  # moves at one step
-    start: float = 0.0  # share of the steps before the first that is guided, 0..1
-    end: float = 0.5  # share of the steps before the first that is guided no more, 0..1
-    downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
-    layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
-
-    RANGES: ClassVar = {
-        "separate": (0, 100),
-        "enhance": (0, 100),
-        "scale": (0, 1e6),
-        "iterations": (1, 100),
-        "start": (0, 1),
-        "end": (0, 1),
-        "downsample": (0, 64),
-    }
+    separate: float = separate_setting()
+    enhance: float = enhance_setting()
+    scale: float = setting(
+        20.0,
+        "How far each move goes. Higher keeps objects apart more surely; too high damages the "
+        "image.",
+        low=0,
+        high=1e6,
+        more="It is the factor on the gradient times the noise level squared.",
+    )
+    iterations: int = setting(
+        1,
+        "Moves at one step. Each costs about as much time as one evaluation of the model.",
+        low=1,
+        high=100,
+    )
+    start: float = setting(0.0, START, low=0, high=1, step=0.05, more=START_MORE)
+    end: float = setting(0.5, END, low=0, high=1, step=0.05)
+    downsample: int = downsample_setting()
+    layers: Layers = layers_setting()
 
     def __post_init__(self) -> None:
         check_ranges(self)

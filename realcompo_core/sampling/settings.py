@@ -1,19 +1,27 @@
-"""The settings of the dynamic balancer, and the recipes that they name."""
+"""The settings of the balancer, the recipes that they name, and the slider that moves several."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import ClassVar
+from typing import Any
 
-from ..errors import InputError, check_ranges
+from ..errors import InputError
 from .attention import Layers
+from .fields import (
+    Setting,
+    check_ranges,
+    downsample_setting,
+    layers_setting,
+    setting,
+    settings_of,
+)
 
 MAXIMUM_WEIGHT = 1000
 
 
 class Mode(str, Enum):
-    """What decides the blend: an ablation is a mode, not other code."""
+    """Say what decides the blend: an ablation is a mode, not other code."""
 
     DYNAMIC = "dynamic"
     FIXED = "fixed"
@@ -22,7 +30,7 @@ class Mode(str, Enum):
 
 
 class Recipe(str, Enum):
-    """Named sets of :class:`Rules`.
+    """Name a set of :class:`Rules`.
 
     PAPER follows Algorithm 1 as printed. OFFICIAL follows the authors' released code where it
     differs. BALANCED is this pack's own and the default.
@@ -34,7 +42,7 @@ class Recipe(str, Enum):
 
 
 class Start(str, Enum):
-    """The balance before the first update."""
+    """Say what the balance is before the first update."""
 
     EQUAL = "equal"  # half and half: both of the paper's maps are the same draw
     RANDOM = "random"  # two independent normal draws
@@ -43,13 +51,16 @@ class Start(str, Enum):
 
 @dataclass(frozen=True)
 class Rules:
-    """What tells the recipes apart."""
+    """Hold what tells the recipes apart.
+
+    Where ``normalised``, the gradient has rms 1, is smoothed at the attention's scale, and the
+    balance is bounded; ``step`` is then in logits. Else it is the factor on the raw gradient at
+    the first step.
+    """
 
     start: Start
-    normalised: (
-        bool  # gradient to rms 1 and smooth at the attention's scale, step in logits, bounded
-    )
-    step: float  # logits if normalised; else the factor on the raw gradient at the first step
+    normalised: bool
+    step: float
     text_gradient: bool  # the text branch's loss has a gradient
     update_in_warmup: bool  # balance, and so evaluate both branches, also in warm-up
     conditional_only: bool  # the provisional latent ignores the negative prompts
@@ -78,56 +89,200 @@ OFFICIAL = replace(
 RULES = {Recipe.BALANCED: BALANCED, Recipe.PAPER: PAPER, Recipe.OFFICIAL: OFFICIAL}
 
 
+# Where the ends of the slider lie: what each setting is at its left end (placement, -1) and at
+# its right end (look, +1).
+PLACEMENT = {"text_weight": 0.0, "lean": 0.0, "prior": 2.0, "release": 8.0, "limit": 3.0}
+LOOK = {"text_weight": 1.0, "lean": 4.0, "prior": 1.0, "release": 60.0, "limit": 6.0}
+
+LOOK_OR_PLACEMENT = Setting(
+    0.0,
+    "To the left (-1), objects stand more surely where you put them. To the right (1), the image "
+    "looks more like your text model's. In mode fixed it sets the mix: -1 is only the spatial "
+    "branch, 1 only the text branch.",
+    low=-1,
+    high=1,
+    step=0.05,
+    more="It moves `text_weight`, `lean`, `prior`, `release` and `limit` together, in equal steps, "
+    "from their values (the defaults, or those of RealCompo Balancer Settings) towards fixed "
+    "ends. At 0 they stay as they are. The recipes `paper` and `official` don't know it.",
+)
+
+
+def _weight(default: float, text: str, more: str = "") -> Any:
+    """Return the field of a loss's weight, which counts in mode dynamic only."""
+    return setting(default, text, low=0, high=MAXIMUM_WEIGHT, step=0.1, more=more)
+
+
 @dataclass(frozen=True)
 class BalancerSettings:
-    """Everything a user may move. Raises :class:`InputError` for values out of range."""
+    """Hold everything a user may move. Raises :class:`InputError` for values out of range.
 
-    recipe: Recipe = Recipe.BALANCED
-    mode: Mode = Mode.DYNAMIC
-    text_weight: float = 0.5  # share of the text branch in FIXED mode, 0..1
-    warmup: float = 0.16  # first share of the steps, done by the spatial branch alone, 0..1
-    every: int = 1  # read attention at every n-th step
-    step_scale: float = 1.0  # factor on the recipe's step
-    limit: float = 4.0  # bound of the balance in logits, BALANCED only
-    prior: float = (
-        1.5  # start of the balance in logits inside (-) and outside (+) the regions, BALANCED only
-    )
-    lean: float = (
-        2.0  # logits towards the text branch that the start is moved by everywhere, BALANCED only
-    )
-    release: float = 25.0  # logits towards the text branch over a run, where attention is in its region, BALANCED only
-    downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
-    layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
-    object_weights: tuple[float, ...] = ()  # of the layout's objects in the loss; none: all 1
-    text_loss: float = 1.0  # weight of the text branch's loss
-    spatial_loss: float = 1.0  # weight of the spatial branch's loss
-    separate: float = 0.0  # weight of the separate loss (arXiv 2312.06712) beside the region loss
-    enhance: float = 0.0  # weight of the enhance loss (arXiv 2312.06712) beside the region loss
-    checkpointing: bool = (
-        False  # recompute activations in the gradient pass: less memory, more time
-    )
-    online: bool = True  # balance one step late, by the graph of the next step's own predictions, BALANCED only
-    guidance: float = 1.0  # how far attention moves the latent in warm-up, beside the sampler's steps, BALANCED only
+    The balance is in logits: 0 is half and half, 1 is 73% of the text branch, 2 is 88%, 4 is 98%.
+    """
 
-    RANGES: ClassVar = {
-        "text_weight": (0, 1),
-        "warmup": (0, 1),
-        "every": (1, 10_000),
-        "step_scale": (0, 1e6),
-        "limit": (0, 100),
-        "prior": (0, 100),
-        "lean": (-100, 100),
-        "release": (0, 100),
-        "guidance": (0, 10),
-        "downsample": (0, 64),
-        "text_loss": (0, MAXIMUM_WEIGHT),
-        "spatial_loss": (0, MAXIMUM_WEIGHT),
-        "separate": (0, MAXIMUM_WEIGHT),
-        "enhance": (0, MAXIMUM_WEIGHT),
-    }
+    mode: Mode = setting(
+        Mode.DYNAMIC,
+        "What decides the mix of the two branches. dynamic: where each object's words draw "
+        "attention, pixel by pixel. fixed: the same mix everywhere. text only, spatial only: one "
+        "branch alone.",
+    )
+    recipe: Recipe = setting(
+        Recipe.BALANCED,
+        "The rules of mode dynamic. balanced is this pack's own and did best in our tests. paper "
+        "and official follow the RealCompo paper and its authors' code.",
+        more="`official` costs the most time, since it evaluates both branches in warm-up too.",
+    )
+    warmup: float = setting(
+        0.16,
+        "The first share of the steps, done by the spatial branch alone. Higher places objects "
+        "more surely; too high loses the look of your model. Try 0 for stylised models. Modes "
+        "dynamic and fixed only.",
+        low=0,
+        high=1,
+        step=0.01,
+    )
+    guidance: float = setting(
+        1.0,
+        "How far attention pulls the objects into place during warm-up. Higher follows the boxes "
+        "more closely; too high damages the image. 0 switches it off. Recipe balanced only.",
+        low=0,
+        high=10,
+        step=0.1,
+        more="1 moves the latent about as far as the sampler's own steps while all attention is "
+        "outside the boxes, less as it comes into place, and never more than a quarter of the "
+        "noise that is left. A spatial model that guides itself (RealCompo Layout Guidance, SepEn "
+        "Guidance) is not guided twice.",
+    )
+    every: int = setting(
+        1,
+        "Follow attention at every n-th step only. 2 is faster and places objects less surely. "
+        "Mode dynamic only.",
+        low=1,
+        high=10_000,
+        more="It counts the steps of warm-up (for `guidance`) and the steps after it (for the mix) "
+        "apart; the recipe `official` counts from the first step.",
+    )
+    text_weight: float = setting(
+        0.5,
+        "The text branch's share of the mix, before look_or_placement moves it. Higher looks more "
+        "like your model; lower places objects more surely. Mode fixed only.",
+        low=0,
+        high=1,
+        step=0.05,
+    )
+    lean: float = setting(
+        2.0,
+        "How far the mix starts on the text branch's side, everywhere. Higher looks more like "
+        "your model; lower places objects more surely; below 0 starts on the spatial branch's "
+        "side. Recipe balanced only.",
+        low=-100,
+        high=100,
+        step=0.5,
+        more="In logits. With the defaults of `lean` and `prior` the text branch starts with 62% "
+        "inside the boxes and 97% outside.",
+    )
+    prior: float = setting(
+        1.5,
+        "How much more the spatial branch counts inside the boxes than outside at the start. "
+        "Higher follows the boxes more closely. 0 starts the same everywhere. Recipe balanced "
+        "only.",
+        low=0,
+        high=100,
+        step=0.5,
+        more="In logits: taken away inside the boxes and added outside.",
+    )
+    release: float = setting(
+        25.0,
+        "How fast the text branch takes over where an object's attention already lies in its box. "
+        "Higher looks more like your model; lower holds objects in place for longer; 0 never lets "
+        "go. Recipe balanced only.",
+        low=0,
+        high=100,
+        more="In logits over a whole run. Where several boxes share words (three cats), each waits "
+        "for its own share of the attention.",
+    )
+    limit: float = setting(
+        4.0,
+        "How one-sided the mix may get at any pixel. 4 lets one branch have up to 98%, 1 up to "
+        "73%. Recipe balanced only.",
+        low=0,
+        high=100,
+        step=0.5,
+        more="In logits.",
+    )
+    step_scale: float = setting(
+        1.0,
+        "How strongly the mix follows attention. Higher reacts faster; 0 keeps the mix as it "
+        "starts. Mode dynamic only.",
+        low=0,
+        high=1e6,
+        step=0.1,
+        more="It is the factor on the recipe's own step.",
+    )
+    object_weights: tuple[float, ...] = setting(
+        (),
+        "How much each object counts, in the layout's order, such as 2, 1, 0.5. Give more to an "
+        "object that is often missed. Empty: all count the same. Mode dynamic only.",
+        more="Numbers from 0 to 1000.",
+    )
+    text_loss: float = _weight(
+        1.0,
+        "How much the text branch's attention counts for the mix. 0 follows only the spatial "
+        "branch's. Mode dynamic only.",
+    )
+    spatial_loss: float = _weight(
+        1.0,
+        "How much the spatial branch's attention counts for the mix. 0 follows only the text "
+        "branch's, and switches guidance off. Mode dynamic only.",
+    )
+    separate: float = _weight(
+        0.0,
+        "How much it counts that no two objects share their attention. Try 1 where two objects "
+        "melt into one. 0 switches it off. Mode dynamic only.",
+        more="It is the separate loss of [Separate-and-Enhance](https://arxiv.org/abs/2312.06712).",
+    )
+    enhance: float = _weight(
+        0.0,
+        "How much it counts that every object has attention somewhere. Try 1 where an object is "
+        "missing. 0 switches it off. Mode dynamic only.",
+        more="It is the enhance loss of [Separate-and-Enhance](https://arxiv.org/abs/2312.06712).",
+    )
+    online: bool = setting(
+        True,
+        "On: the mix follows attention one step late, which costs little. Off: it looks one step "
+        "ahead first, which takes longer and was no better in our tests. Recipe balanced only.",
+        more="Looking ahead takes two more passes through the models at each step.",
+    )
+    downsample: int = downsample_setting()
+    layers: Layers = layers_setting()
+    checkpointing: bool = setting(
+        False,
+        "Saves memory and takes more time. The image stays the same.",
+        more="A run that is short of memory switches this on by itself.",
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    def leaning(self, look: float) -> BalancerSettings:
+        """Return the settings moved towards :data:`PLACEMENT` (-1) or :data:`LOOK` (1).
+
+        ``look`` is how far, from -1 to 1: 0 changes nothing, and halfway is half of the way. A
+        setting that is beyond an end already stays. Raises :class:`InputError` for another number.
+        """
+        LOOK_OR_PLACEMENT.check("look_or_placement", look)
+        if look == 0:
+            return self
+        ends = LOOK if look > 0 else PLACEMENT
+        moved = {name: self._towards(name, end, abs(look)) for name, end in ends.items()}
+        return replace(self, **moved)
+
+    def _towards(self, name: str, end: float, share: float) -> float:
+        """Return a setting moved by a share of the way to an end, but never back from beyond it."""
+        value = getattr(self, name)
+        rises = end > settings_of(self)[name].default
+        end = max(value, end) if rises else min(value, end)
+        return (1 - share) * value + share * end
 
     def check_objects(self, objects: int) -> None:
         """Raise :class:`InputError` unless a layout of this many objects has a weight for each."""
@@ -139,11 +294,15 @@ class BalancerSettings:
 
     @property
     def rules(self) -> Rules:
+        """Return the rules that the recipe names."""
         return RULES[self.recipe]
 
     @property
     def looks_back(self) -> bool:
-        """Whether the balance follows the attention at the latent just reached, not at a provisional next one."""
+        """Whether the balance follows attention at the latent just reached, one step late.
+
+        Otherwise it follows attention at a provisional next latent.
+        """
         return self.online and self.recipe is Recipe.BALANCED
 
     @property
@@ -153,19 +312,20 @@ class BalancerSettings:
         return dynamic and self.guidance > 0 and self.spatial_loss > 0
 
     def warmup_steps(self, steps: int) -> int:
-        """Steps that the spatial branch does alone; blending modes only."""
+        """Return how many of the steps the spatial branch does alone; blending modes only."""
         return round(self.warmup * steps) if self.mode in (Mode.DYNAMIC, Mode.FIXED) else 0
 
 
 def parse_weights(text: str) -> tuple[float, ...]:
-    """``"2, 1, 0.5"`` -> weights, none from an empty text. Raises :class:`InputError`."""
+    """Return the weights in a text such as ``"2, 1, 0.5"``, none from an empty text.
+
+    Raises :class:`InputError` for anything else.
+    """
     try:
         weights = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         weights = (-1.0,)
     if not all(0 <= weight <= MAXIMUM_WEIGHT for weight in weights):
-        fix = "Example: 2, 1, 0.5"
-        raise InputError(
-            "object_weights", f"numbers from 0 to {MAXIMUM_WEIGHT}", repr(text[:80]), fix
-        )
+        expected = f"numbers from 0 to {MAXIMUM_WEIGHT}"
+        raise InputError("object_weights", expected, repr(text[:80]), "Example: 2, 1, 0.5")
     return weights

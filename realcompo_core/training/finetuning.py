@@ -5,51 +5,86 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
-from ..errors import check_losses, check_ranges
+from ..errors import check_losses
 from ..sampling.attention import Layers
+from ..sampling.fields import check_ranges, downsample_setting, layers_setting, setting
 from ..sampling.losses import Overlap, enhance_loss, separate_loss
+from ..sampling.sepen_guidance import enhance_setting, separate_setting
 
 Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class FinetuningSettings:
-    """Everything a user may move; the defaults are the paper's for one prompt. Raises :class:`InputError`.
+    """Hold everything a user may move. Raises :class:`InputError` for bad values.
 
-    The paper's values for a list of 220 concepts: 10000 steps, learning rate 4e-6, norm on.
+    The defaults are the paper's (arXiv 2312.06712) for one prompt. Its values for a list
+    of 220 concepts are 10000 steps, a learning rate of 4e-6 and norm on.
     """
 
-    steps: int = 200
-    batch: int = 4
-    learning_rate: float = 8e-6
-    separate: float = 1.0  # weight of the separate loss
-    enhance: float = 0.5  # weight of the enhance loss
-    norm: bool = False  # whether single-object prompts are kept as they are
-    norm_weight: float = 0.5
-    resolution: int = 512  # pixels
-    rank: int = 0  # of the difference of each weight; 0 trains all of it
-    overlap: Overlap = Overlap.PAIRS
-    downsample: int = 0  # downsample factor of the attention layers that are read; 0 chooses one
-    layers: Layers = Layers.ALL  # which of the attention layers at that factor are read
-    checkpointing: bool = (
-        False  # recompute activations in the backward pass: less memory, more time
+    steps: int = setting(
+        200,
+        "Training steps. The paper takes 200 for one prompt and 10000 for 220 concepts.",
+        low=1,
+        high=1_000_000,
     )
-
-    RANGES: ClassVar = {
-        "steps": (1, 1_000_000),
-        "batch": (1, 256),
-        "learning_rate": (1e-9, 1.0),
-        "separate": (0.0, 100.0),
-        "enhance": (0.0, 100.0),
-        "norm_weight": (0.0, 100.0),
-        "resolution": (64, 2048),
-        "rank": (0, 256),
-        "downsample": (0, 64),
-    }
+    batch: int = setting(
+        4,
+        "Samples of noise in each step. With concepts, each sample has a prompt of its own.",
+        low=1,
+        high=256,
+    )
+    learning_rate: float = setting(
+        8e-6,
+        "How far each step goes. Higher learns faster; too high ruins the model. The paper takes "
+        "8e-6 for one prompt and 4e-6 for concepts.",
+        low=1e-9,
+        high=1.0,
+        step=1e-7,
+        more="A low rank needs more, such as 1e-4. The optimizer is AdamW.",
+    )
+    separate: float = separate_setting()
+    enhance: float = enhance_setting()
+    norm: bool = setting(
+        False,
+        "Keep what the model draws for prompts of one object as it is. Switch it on for a list of "
+        "concepts. Training takes about twice as long.",
+    )
+    norm_weight: float = setting(
+        0.5,
+        "How much norm counts beside the other losses, where norm is on.",
+        low=0,
+        high=100,
+        step=0.05,
+    )
+    overlap: Overlap = setting(
+        Overlap.PAIRS,
+        "What must be kept apart when there are three objects or more. pairs: any two of them. "
+        "all: only where all of them meet, as the paper's formula says.",
+    )
+    resolution: int = setting(
+        512,
+        "Width and height in pixels: the size that the model was made for, such as 512 or 1024.",
+        low=64,
+        high=2048,
+        step=64,
+    )
+    downsample: int = downsample_setting()
+    layers: Layers = layers_setting()
+    rank: int = setting(
+        0,
+        "The size of what is learned. 0 learns each weight's whole change. 4 or 8 makes a much "
+        "smaller file that can hold less.",
+        low=0,
+        high=256,
+    )
+    checkpointing: bool = setting(
+        False, "Saves memory and takes more time. What is learned stays the same."
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -22,6 +22,7 @@ NODES = {
     "RealCompoLayoutConditioning",
     "RealCompoAttentionCapture",
     "RealCompoBalancer",
+    "RealCompoBalancerSettings",
     "RealCompoGuider",
     "RealCompoKSampler",
     "RealCompoTracePreview",

@@ -1,25 +1,30 @@
-"""Every node explains itself: its tooltips, its help page and its English texts say what its schema says."""
+"""Every node explains itself: tooltips, help page and English texts say what its schema says."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from testkit.docs import schemas_of, written
 from testkit.host import PACK, Host
+from testkit.server import ROOT
+from testkit.workflow import widget_names
 
 Schemas = dict[str, Any]
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SECTIONS = ["Wiring", "Inputs", "Outputs", "Tips", "Common errors"]
 
 
 @pytest.fixture
 def schemas(host: Host) -> Schemas:
     """The schema of every node that ComfyUI took from this pack, by id."""
-    ours = {key: node for key, node in host.nodes.items() if _module(node).endswith(f".{PACK}")}
+    ours = schemas_of(host.nodes)
     assert ours
-    return {key: node.define_schema() for key, node in ours.items()}
+    return ours
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def test_names(schemas: Schemas) -> None:
     assert [
         key for key in schemas if not re.fullmatch(r"(RealCompo|SepEn)([A-Z][A-Za-z]+)+", key)
     ] == []
-    plain = r"[A-Za-z]+( [A-Za-z]+)+"
+    plain = r"[A-Za-z]+( [A-Za-z]+)+( \(advanced\))?"
     assert [
         key for key, schema in schemas.items() if not re.fullmatch(plain, schema.display_name or "")
     ] == []
@@ -95,9 +100,32 @@ def test_english_texts_are_those_of_the_schemas(schemas: Schemas, texts: dict[st
     assert texts == {key: entry(schema) for key, schema in schemas.items()}
 
 
+def test_what_is_written_from_schemas_is_not_stale(schemas: Schemas) -> None:
+    files = written(schemas)
+    stale = [path.name for path, text in files.items() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make docs`"
+
+
+def test_help_pages_have_room_for_what_is_written(schemas: Schemas, pages: dict[str, str]) -> None:
+    for key in schemas:
+        for name in ("inputs", "outputs"):
+            assert pages[key].count(f"<!-- {name}: written by `make docs` -->\n") == 1, key
+        assert pages[key].count("<!-- end -->") == 2, key
+
+
 def test_english_texts_have_no_syntax_of_the_frontend(texts: dict[str, Any]) -> None:
     """Its translator would read these characters as a link, a plural or a placeholder."""
     assert [text for text in strings(texts) if re.search(r"[@|{}]", text)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_have_a_value_for_each_widget(host: Host, path: Path) -> None:
+    """Values are stored by position: where one is missing or left over, others move."""
+    for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"].startswith(("RealCompo", "SepEn")):
+            definition = host.nodes[node["type"]].GET_NODE_INFO_V1()
+            names = list(widget_names(definition))
+            assert len(node.get("widgets_values") or []) == len(names), (node["type"], names)
 
 
 def shown(socket: Any) -> str:
@@ -149,7 +177,3 @@ def strings(value: Any) -> list[str]:
         if isinstance(value, str)
         else [found for inner in value.values() for found in strings(inner)]
     )
-
-
-def _module(node: type) -> str:
-    return getattr(node, "RELATIVE_PYTHON_MODULE", "")
