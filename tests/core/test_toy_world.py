@@ -196,7 +196,9 @@ def test_detectors_read_true_pictures(look: str, damage: str) -> None:
 
 def test_detectors_do_not_see_what_is_not_there() -> None:
     empty = [ToyScene((), scene.ground) for scene in scenes(40)]
-    pictures = painted([ToyScene((Thing("red", "circle", 0.5, 0.5, 0.15),), s.ground) for s in empty])
+    pictures = painted(
+        [ToyScene((Thing("red", "circle", 0.5, 0.5, 0.15),), s.ground) for s in empty]
+    )
     assert all(
         not read(picture[:, :, :16]).things for picture in pictures
     )  # a strip beside the object
