@@ -138,16 +138,15 @@ def _prompt(random: Random, split: str, category: str) -> Prompt:
 def _kinds(random: Random, split: str, category: str) -> list[tuple[str, str]]:
     """Draw a prompt's kinds: the first is the split's own, the rest are any that isn't held out."""
     kind = random.choice(sorted(PAIRS[split]))
-    colour = kind[0]
-    others = [pair for pair in ALL_PAIRS if pair != kind and pair not in HELD_OUT_PAIRS]
-    if category == "colour":
-        return [kind, random.choice([pair for pair in others if pair[0] != colour])]
-    if category == "shape":
-        return [kind, random.choice([pair for pair in others if pair[0] == colour])]
-    if category == "texture":
-        return [kind, *random.sample(others, random.randint(0, 1))]
     if category == "numeracy":
         return [kind] * random.randint(2, 4)
+    others = [pair for pair in ALL_PAIRS if pair != kind and pair not in HELD_OUT_PAIRS]
+    if category in ("colour", "shape"):
+        same_colour = category == "shape"
+        alike = [pair for pair in others if (pair[0] == kind[0]) == same_colour]
+        return [kind, random.choice(alike)]
+    if category == "texture":
+        return [kind, *random.sample(others, random.randint(0, 1))]
     return [kind, *random.sample(others, 1 if category == "spatial" else 2)]
 
 

@@ -60,6 +60,7 @@ class FuserAttention(Attention):
         self.slots = slots
 
     def keep(self, weights: Tensor) -> None:
+        """Remember weights [B, H W + slots, H W + slots] between cells and boxes."""
         cells = weights.shape[1] - self.slots
         self.maps.append(weights[:, :cells, cells : cells + THINGS])
 

@@ -24,14 +24,13 @@ class Optimizers:
     def __init__(self, module: nn.Module, rate: float) -> None:
         self.rate = rate
         self.all = [p for p in module.parameters() if p.requires_grad]
-        embeddings = [m for m in module.modules() if isinstance(m, nn.Embedding)]
-        plain = {id(p) for embedding in embeddings for p in embedding.parameters()}
-        self.matrices = [p for p in self.all if p.ndim > 1 and id(p) not in plain]
+        self.matrices = _matrices(self.all, module)
         self.views = [nn.Parameter(p.data.flatten(1)) for p in self.matrices]
         self.inner: list[torch.optim.Optimizer] = [
             torch.optim.Muon(self.views, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
         ]
-        rest = [p for p in self.all if p.ndim < 2 or id(p) in plain]
+        own = set(map(id, self.matrices))
+        rest = [p for p in self.all if id(p) not in own]
         if rest:
             self.inner.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=0.0))
 
@@ -65,6 +64,13 @@ class Optimizers:
                     _, _, j, key = name.split(".")
                     state["state"].setdefault(int(j), {})[key] = value
             optimizer.load_state_dict(state)
+
+
+def _matrices(parameters: list[nn.Parameter], module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are matrices or convolutions, but no embeddings."""
+    embeddings = [one for one in module.modules() if isinstance(one, nn.Embedding)]
+    embedded = {id(p) for embedding in embeddings for p in embedding.parameters()}
+    return [p for p in parameters if p.ndim > 1 and id(p) not in embedded]
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""The trained toy models as ComfyUI's own objects: every stock node takes them, and RealCompo works on them."""
+"""The trained toy models as ComfyUI's own objects: every stock node and RealCompo take them."""
 
 from __future__ import annotations
 
