@@ -58,15 +58,14 @@ class Prediction:
 
 
 class Branch(Protocol):
-    """One of the two models, ready to be evaluated.
-
-    ``guides_itself`` says whether its own attention moves its latent already (Layout Guidance).
-    """
+    """One of the two models, ready to be evaluated."""
 
     side: Side
 
     @property
-    def guides_itself(self) -> bool: ...
+    def guides_itself(self) -> bool:
+        """Say whether its own attention moves its latent already (Layout Guidance)."""
+        ...
 
     def predict(self, at: Point) -> Prediction:
         """Evaluate both conditionings."""

@@ -39,7 +39,7 @@ class Pull:
 
 
 def settled_map(readings: Sequence[Reading], like: Tensor) -> Tensor:
-    """Return where no reading has anything left to place [B, 1, H, W], 0..1, of ``like``'s size.
+    """Return where no reading has anything left to place [B, 1, H, W], 0..1, like ``like`` [B, 1, H, W].
 
     An area conditioning speaks of its own cells alone. Without readings nothing counts as settled.
     """
@@ -55,7 +55,10 @@ def settled_map(readings: Sequence[Reading], like: Tensor) -> Tensor:
 
 
 def finest_cells(readings: Iterable[Reading], like: Tensor) -> tuple[int, int]:
-    """Return how many attention cells (rows, columns) ``like`` has, at the finest that was read."""
+    """Return how many attention cells ``like`` [B, 1, H, W] has: rows and columns.
+
+    Cells are those of the finest maps that were read.
+    """
     finest = (1, 1)
     for reading in readings:
         area = reading.objects.regions.shape[-2:]

@@ -22,7 +22,8 @@ def balance_preview(
 ) -> Callable[[int, Tensor, Tensor, int], None]:
     """Return a sampler's callback, as ``latent_preview.prepare_callback`` does.
 
-    Its previews show the trace's newest balance beside the picture.
+    Its previews show the trace's newest balance beside the picture of the denoised latent
+    [B, C, H, W].
     """
     previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
     progress = comfy.utils.ProgressBar(steps)

@@ -50,7 +50,10 @@ def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
 
 
 def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
-    """Return the schedule of a run's sigmas. Raises :class:`InputError` where they ascend."""
+    """Return the schedule of a run's sigmas [steps + 1].
+
+    Raises :class:`InputError` where they ascend.
+    """
     values = sigmas.tolist()
     if any(later > earlier for earlier, later in pairwise(values)):
         fix = "Use a scheduler's sigmas as they are, and sample each descent by itself."

@@ -114,7 +114,10 @@ class RealCompoGuider(CFGGuider):
             self.model_patcher.remove_additional_models(ADDITIONAL)
 
     def inner_sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As :meth:`CFGGuider.inner_sample`, once both branches' models are loaded."""
+        """As :meth:`CFGGuider.inner_sample`, once both branches' models are loaded.
+
+        Returns the latent [B, C, H, W].
+        """
         if self.holder is not None:
             # Loading a shared module again has moved the spatial branch's patches away.
             patcher = self.holder.model_patcher

@@ -21,6 +21,6 @@ class HoldingSampler:
     def sample(
         self, guider: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor, *_: Any
     ) -> Tensor:
-        """Run the body once, in place of a sampler's steps."""
+        """Run the body once, in place of a sampler's steps; returns the noise [B, C, H, W]."""
         self.result = self.body(extra_args["model_options"])
         return noise

@@ -111,7 +111,7 @@ class GuidedRun:
         timestep: Tensor,
         options: dict,
     ) -> list[Tensor]:
-        """As the host's ``calc_cond_batch``, at the sampler's latent."""
+        """As the host's ``calc_cond_batch``, at the sampler's latent ``x`` [B, C, H, W]."""
         step = self.schedule.step(float(timestep.max()))
         if step > self.last_step:
             self.last_step = step

@@ -76,6 +76,7 @@ class PreparedModel:
     ) -> tuple[Denoised, Pull]:
         """Do :meth:`predict` and :meth:`pull` by one evaluation of each conditioning.
 
+        ``latent`` is [B, C, H, W], ``sigma`` [B].
         Where no single graph of all positive conditionings can be had, they are evaluated twice.
         """
         if self._evaluates_apart():
