@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
 from testkit.quiet_host import quiet_host
+from testkit.scene import Scene
 
 from . import ROOT
 from .meters import counted_rows, on_cuda, seconds, timed, weighed

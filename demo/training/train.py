@@ -7,15 +7,15 @@ A finished stage writes its weights to ``demo/weights``.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-sys.path.append(os.environ.get("COMFYUI_PATH", ""))
-import comfy.cli_args
+from testkit import comfyui
+
+comfyui.put_on_path()
+import comfy.cli_args  # noqa: E402
 
 comfy.cli_args.args.cpu = True  # ComfyUI is only asked for its classes; tensors are moved here
 
@@ -28,7 +28,7 @@ from torch import Generator, Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 
 from ..toy.captions import NAMES  # noqa: E402
-from ..toy.networks import (
+from ..toy.networks import (  # noqa: E402
     DECODER,
     TEXT_PREFIX,
     TEXT_WIDTH,

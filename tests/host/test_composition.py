@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import LORA, UNET_FILE, Scene
 from testkit.controls import add_controlnet
 from testkit.host import Host
 from testkit.live_run import inspect, relative
+from testkit.scene import LORA, UNET_FILE, Scene
 
 SIZE = {"width": 64, "height": 64}
 WHOLE = {"strength": 1.0, "set_cond_area": "default"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_gradients import pull_agrees_with_finite_difference
-from test_sampling import assert_limits
 from torch import Tensor
 
-from testkit.branch_graphs import VARIANTS, Scene
 from testkit.controls import add_controlnet
 from testkit.host import Host, PromptError
+from testkit.live_run import pull_agrees_with_finite_difference
+from testkit.one_sided import assert_limits
 from testkit.random_models import SD15, SD21, SDXL
+from testkit.scene import VARIANTS, Scene
 
 KINDS = list(VARIANTS)
 

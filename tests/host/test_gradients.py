@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.controls import CONTROLS, Control
 from testkit.host import Host
-from testkit.live_run import inspect, relative
+from testkit.live_run import (
+    inspect,
+    pull_agrees_with_finite_difference,
+    relative,
+    total_loss,
+)
+from testkit.scene import Scene
 
 SIZE = {"width": 128, "height": 128}
-
-
-def total_loss(pulls: dict) -> float:
-    return sum(float(r.losses.double().sum()) for pull in pulls.values() for r in pull.readings)
 
 
 def rebalanced_loss(run: Any, latent: Tensor, sigma: Tensor) -> float:
@@ -75,24 +76,6 @@ def test_gradients_flow_through_a_controlnet(host: Host, kind: Control) -> None:
 
 def test_gradients_flow_through_gligen(host: Host) -> None:
     assert pull_agrees_with_finite_difference(host, Scene(**SIZE))
-
-
-def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
-    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
-        def loss(at: Tensor) -> float:
-            pull = run.spatial.pull(at, sigma, run.objective, gradient=False)
-            return total_loss({"spatial": pull})
-
-        gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
-        direction = gradient / gradient.norm()
-        step = 0.02 * latent.norm()
-        difference = (loss(latent + step * direction) - loss(latent - step * direction)) / (
-            2 * step
-        )
-        return float((gradient * direction).sum()), float(difference)
-
-    slope, difference = inspect(host, scene, look)
-    return slope > 0 and relative(slope, difference) < 1e-2
 
 
 def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:

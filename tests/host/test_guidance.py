@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host, PromptError
 from testkit.live_run import inspect, relative
+from testkit.scene import Scene
 
 SIZE = {"width": 64, "height": 64, "gligen": False}
 GUIDANCE = {"scale": 30.0, "threshold": 0.0, "iterations": 1, "start": 0.0, "end": 0.67}

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
 from testkit.live_run import relative
+from testkit.scene import Scene
 
 SIZE = {"width": 64, "height": 64}
 WARM = {"warmup": 0.5, "guidance": 1.0}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from testkit.branch_graphs import Scene
 from testkit.graph import Graph, Links
 from testkit.host import Host, PromptError
+from testkit.scene import Scene
 
 ONE = "a red cube: 0.25 0.5 0.75 1"
 POSE = {

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host, PromptError
 from testkit.live_run import inspect, relative
+from testkit.scene import Scene
 
 SIZE = {"width": 64, "height": 64, "gligen": False}
 JOINT = {"object_weights": "2, 0.5", "separate": 3.0, "enhance": 0.5}

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import LORA, Scene
 from testkit.host import Host
 from testkit.live_run import relative
+from testkit.scene import LORA, Scene
 
 SIZE = {"width": 64, "height": 64}
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0}

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from testkit.branch_graphs import CHECKPOINT
 from testkit.chat_server import (
     KEY,
     MODEL,
@@ -31,6 +30,7 @@ from testkit.chat_server import (
 )
 from testkit.graph import Graph
 from testkit.host import Host, PromptError
+from testkit.scene import CHECKPOINT
 
 PROMPT = "two corgis to the left of a tabby cat"
 CORGI, OTHER, CAT = [0.1, 0.2, 0.3, 0.9], [0.3, 0.2, 0.5, 0.9], [0.6, 0.2, 0.9, 0.9]

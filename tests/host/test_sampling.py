@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from testkit.branch_graphs import Scene
 from testkit.controls import CONTROLS, Control
 from testkit.host import Host
+from testkit.one_sided import assert_limits
+from testkit.scene import Scene
 
 CASES = {
     "img2img": {"denoise": 0.6, "steps": 4},
@@ -28,27 +29,6 @@ def sampler_names() -> list[str]:
     # dpm_adaptive chooses its own number of steps: minutes on random weights, by the same code as dpm_fast.
     names = [name for name in re.findall(r'"(\w+)"', names) if name != "dpm_adaptive"]
     return [*names, "ddim", "uni_pc", "uni_pc_bh2"]
-
-
-def assert_limits(
-    host: Host, scene: Scene, settings: dict | None = None, **sampling: object
-) -> None:
-    """Weight 1 is the stock sampler on the text branch, weight 0 on the spatial; both branches are evaluated."""
-    out = host.run(
-        scene,
-        stock_text=scene.stock(**sampling)[0],
-        stock_spatial=scene.stock(scene.spatial, scene.spatial_model, **sampling)[0],
-        text=scene.realcompo({"mode": "fixed", "text_weight": 1.0} | (settings or {}), **sampling)[
-            0
-        ],
-        spatial=scene.realcompo(
-            {"mode": "fixed", "text_weight": 0.0} | (settings or {}), **sampling
-        )[0],
-    )
-    images = {name: latent["samples"] for name, latent in out.items()}
-    assert not torch.equal(images["stock_text"], images["stock_spatial"])
-    assert torch.equal(images["stock_text"], images["text"])
-    assert torch.equal(images["stock_spatial"], images["spatial"])
 
 
 @pytest.mark.parametrize("name", sampler_names())

@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from test_gradients import pull_agrees_with_finite_difference
-from test_sampling import assert_limits
 from torch import Tensor, nn
 
-from testkit.branch_graphs import LORA, Scene
 from testkit.graph import Links
 from testkit.host import Host
-from testkit.live_run import inspect, relative
+from testkit.live_run import inspect, pull_agrees_with_finite_difference, relative
+from testkit.one_sided import assert_limits
 from testkit.random_models import UNET, unet_weights
+from testkit.scene import LORA, Scene
 
 SMALL = UNET | {
     "num_res_blocks": [1],

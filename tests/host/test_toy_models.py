@@ -76,7 +76,7 @@ def test_the_weights_are_small_half_precision_safetensors_and_nothing_else() -> 
             assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} <= {
                 "F16",
                 "I32",
-            }  # noqa: SIM118
+            }
 
 
 def test_stock_nodes_alone_draw_what_is_asked(host: Host) -> None:

@@ -12,18 +12,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_clean_state import (
-    Held,
-    break_down,
-    interrupt,
-    patched_attn2,
-    run_out_of_memory,
-    tensor_bytes,
-)
 
-from testkit.branch_graphs import PROMPT, Scene
+from testkit.failing import break_down, interrupt, patched_attn2, run_out_of_memory
 from testkit.graph import Links
+from testkit.held import Held, tensor_bytes
 from testkit.host import Host, PromptError
+from testkit.scene import PROMPT, Scene
 
 OBJECTS = "a red cube\na blue ball"
 TRAINING = {
