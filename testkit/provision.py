@@ -143,9 +143,9 @@ def stamp_of(folder: Path, *inputs: object) -> Path:
 # Folders that belong to another checkout
 
 
-def is_foreign(folder: Path, root: Path = ROOT) -> bool:
+def is_foreign(folder: Path) -> bool:
     """Whether a folder is a link that leaves this checkout."""
-    return not folder.resolve().is_relative_to(root.resolve())
+    return not folder.resolve().is_relative_to(ROOT.resolve())
 
 
 def use_foreign_host(host: Path) -> None:

@@ -1,4 +1,4 @@
-"""For all tests: how they share the machine's cores, and the same Hypothesis examples in every run."""
+"""For all tests: the machine's cores are shared, and Hypothesis draws the same in every run."""
 
 from __future__ import annotations
 

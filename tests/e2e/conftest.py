@@ -35,6 +35,7 @@ OPTIONS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 SKY, MOUNTAIN, SEA = (6, 230, 230), (143, 255, 140), (9, 7, 230)  # as ADE20K paints them
+SMALL = ("small_text_encoders",)
 KEY_VARIABLE = "REALCOMPO_TEST_KEY"
 # The folder of the pack may have any name.
 FOLDER_NAMES = {"server": "ComfyUI_RealCompo-main (1)", "other_server": "nodes.v2"}
@@ -87,7 +88,7 @@ def server(enter: Enter, tmp_path_factory: pytest.TempPathFactory) -> Server:
             base,
             pack_name=FOLDER_NAMES["server"],
             models=MODELS,
-            stand_ins=("pose_estimator", "small_text_encoders"),
+            stand_ins=("pose_estimator", *SMALL),
             environment={KEY_VARIABLE: KEY},
         )
     )
@@ -98,7 +99,8 @@ def other_server(enter: Enter, tmp_path_factory: pytest.TempPathFactory) -> Serv
     """A second server with the small models."""
     write_apart()
     base = tmp_path_factory.mktemp("other")
-    return enter(serve(base, pack_name=FOLDER_NAMES["other_server"], models=MODELS))
+    name = FOLDER_NAMES["other_server"]
+    return enter(serve(base, pack_name=name, models=MODELS, stand_ins=SMALL))
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +141,8 @@ def server_of(enter: Enter, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         folder = None if name == "pinned" else NEWEST
         if folder and not folder.is_dir():
             pytest.fail(f"{folder} is missing: run `make browser`.")
-        return enter(serve(tmp_path_factory.mktemp(name), models=MODELS, frontend=folder))
+        base = tmp_path_factory.mktemp(name)
+        return enter(serve(base, models=MODELS, stand_ins=SMALL, frontend=folder))
 
     def server(name: str) -> Server:
         if name not in servers:
