@@ -65,13 +65,7 @@ class Scene(Graph):
         self.model, self.clip, self.vae = loaded[0], loaded[1], loaded[2]
         self.spatial_model: Link | None = None  # RealCompo's own default: the text branch's
         self.layout = self.add("RealCompoLayout", layout=layout)[0]
-        conditioning = self.add(
-            "RealCompoLayoutConditioning",
-            clip=self.clip,
-            text=prompt,
-            layout=self.layout,
-            gligen=boxes,
-        )
+        conditioning = self.tied(prompt, gligen=boxes)
         self.text, self.spatial, self.tokens = conditioning[0], conditioning[1], conditioning[2]
         self.negative = self.add("CLIPTextEncode", clip=self.clip, text="blurry")[0]
         self.latent = self.add("EmptyLatentImage", width=width, height=height, batch_size=batch)[0]
@@ -87,13 +81,18 @@ class Scene(Graph):
         scene = cls(**small | options, gligen=False, family=family)
         if sampling:
             scene.model = scene.predicting(sampling, zsnr)
-        scene.spatial = scene.add(
-            "RealCompoLayoutConditioning",
-            clip=scene.clip,
-            text=f"drawing of {PROMPT}",
-            layout=scene.layout,
-        )[1]
+        scene.spatial = scene.tied(f"drawing of {PROMPT}")[1]
         return scene
+
+    def tied(self, prompt: str, gligen: Link | None = None) -> Links:
+        """A prompt's text and spatial conditionings, tied to the layout."""
+        return self.add(
+            "RealCompoLayoutConditioning",
+            clip=self.clip,
+            text=prompt,
+            layout=self.layout,
+            gligen=gligen,
+        )
 
     def predicting(self, sampling: str, zsnr: bool = False) -> Link:
         """The model with another kind of prediction."""

@@ -1,4 +1,7 @@
-"""Whatever happens in a run, the host is as it was: weights, patches, memory and the next stock image."""
+"""Whatever happens in a run, the host is as it was.
+
+Weights, patches, memory and the next stock image.
+"""
 
 from __future__ import annotations
 
@@ -129,15 +132,15 @@ def test_a_good_run_leaves_nothing_behind(host: Host, recipe: str) -> None:
     assert torch.equal(image, scene.stock_image())
 
 
-def test_twenty_runs_do_not_grow(host: Host) -> None:
+def test_runs_do_not_grow(host: Host) -> None:
     """Tensors alive, counted exactly; resident memory would also count the allocator's habits."""
     counts = []
-    for seed in range(20):
+    for seed in range(9):
         scene = Scene(width=64, height=64)
         host.run(scene, latent=scene.realcompo(seed=seed, steps=2)[0])
         gc.collect()
         counts.append(tensor_bytes())
-    assert max(counts[2:]) <= counts[2] + 2**20
+    assert max(counts[2:]) <= counts[2] + 2**18
 
 
 def test_a_copy_for_a_lora_branch_is_given_back(host: Host) -> None:
@@ -160,7 +163,10 @@ def test_a_copy_for_a_lora_branch_is_given_back(host: Host) -> None:
 def test_attention_that_is_not_finite_skips_the_update_with_one_warning(
     host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Queries turn NaN in gradient passes only; the image stays what the start of the balance makes it."""
+    """Queries turn NaN in gradient passes only.
+
+    The image stays what the start of the balance makes it.
+    """
 
     def patch(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:
         reading = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()

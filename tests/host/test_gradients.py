@@ -45,7 +45,9 @@ def test_the_loss_on_a_fixed_latent_falls_along_the_gradient(host: Host) -> None
 
 
 def test_the_balance_gradient_is_the_finite_difference(host: Host) -> None:
-    """Closed form times backprop through both networks, against moving the balance and reading the loss."""
+    """Closed form times backprop through both networks, against moving the balance and reading the
+    loss.
+    """
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
         slopes: list[Tensor] = []
@@ -107,7 +109,10 @@ def test_checkpointing_changes_no_image(host: Host) -> None:
 
 
 def test_gradients_need_no_differentiable_backend(host: Host) -> None:
-    """On the CPU the host chooses an attention backend without a backward; the pass must not use it."""
+    """On the CPU the host chooses an attention backend without a backward.
+
+    The pass must not use it.
+    """
     from comfy.ldm.modules import attention
 
     assert attention.optimized_attention is attention.attention_sub_quad

@@ -1,4 +1,7 @@
-"""SepEn Train through the real host: what it learns, saves and resumes, and what it leaves alone."""
+"""SepEn Train through the real host.
+
+What it learns, saves and resumes, and what it leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ EVERYWHERE = {
 
 @pytest.fixture(autouse=True)
 def loras(host: Host, tmp_path: Path) -> Iterator[Path]:
-    """An output folder of the test's own; its LoRAs are known to the loaders, as in a started server."""
+    """An output folder of the test's own.
+
+    Its LoRAs are known to the loaders, as in a started server.
+    """
     import folder_paths
 
     before = folder_paths.get_output_directory()
@@ -361,7 +367,10 @@ def test_a_failed_run_keeps_its_weights_and_leaves_nothing_behind(
 
 
 def failing_in_the_second_step(fail: Callable[[], None]) -> Callable:
-    """An attn2 patch that fails in the second training pass; the middle is read, so it is never recomputed."""
+    """An attn2 patch that fails in the second training pass.
+
+    The middle is read, so it is never recomputed.
+    """
     passes: list[Any] = []
 
     def patch(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:
