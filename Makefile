@@ -1,11 +1,16 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo docs browser test test-e2e lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
+.PHONY: help host demo docs check-env lint types check browser test test-e2e \
+	bench bench-full bench-planner bench-sepen quality search train-demo compbench
+WORKERS ?= logical  # processes of tests; logical: one for each core
+PYTEST = -m pytest --numprocesses $(WORKERS)
+# By a link that names this checkout: the nodes' relative imports leave it, whatever its name.
+TYPED = .check/types/realcompo_pack/nodes realcompo_core demo benchmarks testkit
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 host:  ## make a virtual environment and a real ComfyUI (or use COMFYUI_PATH)
-	@python3 testkit/provision.py
+	@python3 testkit/provision.py host
 
 demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
 	@.host/run -m demo
@@ -13,14 +18,24 @@ demo: host  ## an image and its trace from a real ComfyUI server, in output/demo
 docs: host  ## write the English texts, the help pages' tables and docs/settings.md from the nodes
 	@.host/run -m testkit.docs
 
-lint: host  ## style and types
-	@.host/run -m ruff check . && .host/run -m ruff format --check . && .host/run -m ty check --python "$$(.host/run -c "import sys; print(sys.executable)")"
+check-env:
+	@python3 testkit/provision.py check
+
+lint: check-env  ## style
+	@.check/run -m ruff check . && .check/run -m ruff format --check .
+
+types: check-env  ## types, of Python and of the editor's modules
+	@.check/run -m ty check --error-on-warning $(TYPED)
+	@.check/node_modules/.bin/tsc --project tests/web
+
+check: lint types  ## lint, types and the tests that need no ComfyUI: in a minute
+	@.check/run $(PYTEST) --dist worksteal tests/core tests/demo tests/web
 
 browser: host  ## what the editor's tests need: Chromium and the newest frontend
 	@python3 testkit/provision.py browser
 
-test: host browser lint  ## everything, in two processes
-	@.host/run -m pytest --numprocesses 2 --dist loadfile
+test: check host browser  ## everything, on all cores
+	@.host/run $(PYTEST) --dist loadgroup tests/host tests/e2e
 
 test-e2e: host browser  ## real servers and a real browser
 	@.host/run -m pytest tests/e2e

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
 from testkit.quiet_host import quiet_host
+from testkit.scene import Scene
 
 from . import ROOT
 from .cost_report import report

@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
 from testkit.quiet_host import quiet_host
 from testkit.random_models import SD15, SDXL, Family, random_weight
+from testkit.scene import Scene
 
 from . import ROOT
 from .cost import gradient_pass, surroundings

@@ -1,4 +1,4 @@
-"""A language model's server for tests: the chat-completions protocol over real HTTP, answers by script."""
+"""A language model's server for tests: chat completions over real HTTP, answers by script."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass
 class ChatServer:
-    """Serves on a port of its own, in a thread; the last of ``answers`` is given again and again."""
+    """Serves on a port of its own, in a thread; the last answer is given again and again."""
 
     answers: list[Answer] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -67,16 +67,11 @@ class ChatServer:
             app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if (
-            request.method != "POST"
-            or request.path != PATH
-            or request.content_type != "application/json"
-        ):
+        if not _speaks_the_protocol(request):
             self.wrong.append(f"{request.method} {request.path} {request.content_type}")
             return web.json_response({"error": {"message": "no such route"}}, status=404)
         self.asked.append(Asked(await request.json(), dict(request.headers)))
@@ -86,6 +81,11 @@ class ChatServer:
         except asyncio.CancelledError:
             self.dropped += 1
             raise
+
+
+def _speaks_the_protocol(request: web.Request) -> bool:
+    asked = request.method, request.path, request.content_type
+    return asked == ("POST", PATH, "application/json")
 
 
 def layout_reply(*objects: tuple[str, list[float]]) -> str:
@@ -124,7 +124,10 @@ def event(content: str | None, finish: str | None = None) -> bytes:
 def streamed(
     content: str, *, size: int = 3, end: bytes = b"data: [DONE]\n\n", pause: float = 0.0
 ) -> Answer:
-    """An answer in server-sent events of ``size`` characters; odd pieces of bytes, a comment, a usage event."""
+    """An answer in server-sent events of ``size`` characters.
+
+    It comes in odd pieces of bytes, with a comment before it and a usage event after it.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
@@ -163,7 +166,8 @@ def cut_off() -> Answer:
         )
         await response.prepare(request)
         await response.write(b'{"choices": [{"mess')
-        request.transport.close()
+        if request.transport:
+            request.transport.close()
         return response
 
     return answer

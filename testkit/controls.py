@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .branch_graphs import CONTROLNET, Scene
 from .host import Host
 from .random_models import UNET, random_weights, shapes_of, unet_weights
+from .scene import CONTROLNET, Scene
 
 Control = Callable[[Host, Scene], None]
 WIDTH = UNET["model_channels"]

@@ -9,9 +9,8 @@ from uuid import uuid4
 
 from realcompo_core.layout.text import parse_objects
 
-from .server import Client
+from .server import PACK, Server
 
-PACK = "ComfyUI-RealCompo"
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.InstalledVersion": "1.30.0",
@@ -77,7 +76,9 @@ WATCH_RUN = """async () => {
     window.ended = null;
     const { api } = await import(new URL('/scripts/api.js', location.href));
     let images = {};
-    api.addEventListener('executed', ({ detail }) => { if (detail.output?.images) images = detail.output });
+    api.addEventListener('executed', ({ detail: { output } }) => {
+        if (output?.images) images = output;
+    });
     api.addEventListener('execution_success', () => { window.ended = images });
     api.addEventListener('execution_error', ({ detail }) => { window.ended = detail });
 }"""
@@ -89,7 +90,8 @@ DROP = """([selector, name, content]) => {
     const { left, top, width, height } = target.getBoundingClientRect();
     const place = { clientX: left + width * 0.9, clientY: top + height * 0.5 };
     for (const type of ['dragenter', 'dragover', 'drop']) {
-        target.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true, ...place }));
+        const details = { dataTransfer, bubbles: true, cancelable: true, ...place };
+        target.dispatchEvent(new DragEvent(type, details));
     }
 }"""
 
@@ -97,7 +99,7 @@ DROP = """([selector, name, content]) => {
 class Frontend:
     """One page. Positions are shares of the editor's picture; a node is named by its id."""
 
-    def __init__(self, page: Any, client: Client, vue: bool) -> None:
+    def __init__(self, page: Any, client: Server, vue: bool) -> None:
         self.page, self.client, self.vue = page, client, vue
         self.errors: list[str] = []
         self.clicks = 0
@@ -112,7 +114,7 @@ class Frontend:
             self.errors.append(log.text)
 
     @classmethod
-    async def open(cls, browser: Any, client: Client, vue: bool) -> Frontend:
+    async def open(cls, browser: Any, client: Server, vue: bool) -> Frontend:
         await client.post("settings", SETTINGS | {"Comfy.VueNodes.Enabled": vue})
         context = await browser.new_context(viewport=SIZE)
         frontend = cls(await context.new_page(), client, vue)
@@ -250,7 +252,10 @@ class Frontend:
         return await self.page.evaluate(NEW_NODE, known)
 
     async def leave(self) -> None:
-        """Click on the graph's empty ground, so that its own keys work; never twice at one place."""
+        """Click on the graph's empty ground, so that its own keys work.
+
+        Never twice at one place: that would be a double click.
+        """
         self.clicks += 1
         await self.page.mouse.click(
             SIZE["width"] - 40, SIZE["height"] - 200 - 30 * (self.clicks % 2)

@@ -7,10 +7,11 @@ from typing import Any
 from realcompo_core.sampling.settings import BalancerSettings
 
 SIMPLE = ("mode", "recipe", "warmup", "guidance", "every")  # what RealCompo Balancer itself shows
+Link = list[Any]  # an output: its node's key and its index
 
 
 class Graph:
-    """An API-format prompt under construction; calling a node's class adds it and returns its links."""
+    """An API-format prompt; ``add`` adds a node and returns its links."""
 
     def __init__(self) -> None:
         self.prompt: dict[str, dict] = {}
@@ -40,5 +41,5 @@ class Links:
     def __init__(self, key: str) -> None:
         self.key = key
 
-    def __getitem__(self, index: int) -> list:
+    def __getitem__(self, index: int) -> Link:
         return [self.key, index]

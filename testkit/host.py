@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from . import comfyui
 from .graph import Graph
 from .random_models import MODELS, SD21, SDXL, load_small_text_encoders, write
-from .server import prepare
+from .server import PACK, prepare
 
-PACK = "ComfyUI-RealCompo"
 CPU = ("--cpu",)  # ComfyUI's flags
 
 
@@ -60,7 +59,10 @@ class Host:
         }
 
     def run(self, graph: Graph, **wanted: Any) -> dict[str, Any]:
-        """Execute a graph; ``wanted`` names outputs. Raises :class:`PromptError` with the user's message."""
+        """Execute a graph and return the outputs that ``wanted`` names.
+
+        Raises :class:`PromptError` with the message that a user would see.
+        """
         prompt = dict(graph.prompt)
         for name, link in wanted.items():
             prompt[f"collect_{name}"] = {
@@ -144,16 +146,14 @@ def boot(base: Path, flags: Sequence[str]) -> asyncio.AbstractEventLoop:
 
     Possible once in a process; returns the loop that the server object holds.
     """
-    comfyui = os.environ["COMFYUI_PATH"]
-    sys.path.insert(0, comfyui)
-    argv, sys.argv = (
-        sys.argv,
-        ["main.py", *flags, "--base-directory", str(base), "--disable-api-nodes"],
-    )
+    comfyui.put_on_path()
+    argv = sys.argv
+    sys.argv = ["main.py", *flags, "--base-directory", str(base), "--disable-api-nodes"]
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import utils.extra_config  # noqa: F401  (reads sys.argv; early, as in main.py: later imports shadow `utils`)
+    # Reads sys.argv. Early, as in main.py: later imports shadow `utils`.
+    import utils.extra_config  # noqa: F401
 
     sys.argv = argv
     import server

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .branch_graphs import Scene
 from .host import Host
+from .scene import Scene
 
 
 class Live:
@@ -35,7 +35,7 @@ class Live:
         return [branch.predict(at) for branch in self.method.branches.values()]
 
     def rebalance(self, latent: Tensor, sigma: Tensor, predictions: Sequence[Any]) -> dict:
-        """Look one step ahead and move the balance; returns what each branch's attention asks for."""
+        """Look one step ahead and move the balance; return what attention asks for, by branch."""
         found = dict(zip(self.method.branches, predictions, strict=True))
         at = self._point(latent, sigma, False)
         return self.method._look_ahead(at, self.method._ahead(at, found))
@@ -48,9 +48,10 @@ class Live:
 def inspect(
     host: Host, scene: Scene, look: Callable[[Any, Tensor, Tensor, dict], Any], **settings: Any
 ) -> Any:
-    """What ``look(run, latent, sigma, options)`` returns inside a real run, called in place of the sampler's steps.
+    """Return what ``look(run, latent, sigma, options)`` returns inside a real run.
 
-    ``run`` has predicted once at the latent, so both branches are ready and the balance has started.
+    It is called in place of the sampler's steps, after the run has predicted once at the latent:
+    both branches are ready and the balance has started.
     """
     import comfy.samplers
 
@@ -94,7 +95,28 @@ def inspect(
 def relative(one: Tensor | float, other: Tensor | float) -> float:
     """Largest difference relative to the larger magnitude."""
     one, other = torch.as_tensor(one), torch.as_tensor(other)
-    return float(
-        (one - other).abs().max()
-        / torch.maximum(one.abs().max(), other.abs().max()).clamp(min=1e-30)
-    )
+    magnitude = torch.maximum(one.abs().max(), other.abs().max()).clamp(min=1e-30)
+    return float((one - other).abs().max() / magnitude)
+
+
+def total_loss(pulls: dict) -> float:
+    """The sum of all branches' losses."""
+    return sum(float(r.losses.double().sum()) for pull in pulls.values() for r in pull.readings)
+
+
+def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
+    """Whether the spatial branch's gradient is the slope of its loss, within 1%."""
+
+    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
+        def loss(at: Tensor) -> float:
+            pull = run.spatial.pull(at, sigma, run.objective, gradient=False)
+            return total_loss({"spatial": pull})
+
+        gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
+        direction = gradient / gradient.norm()
+        step = 0.02 * latent.norm()
+        rise = loss(latent + step * direction) - loss(latent - step * direction)
+        return float((gradient * direction).sum()), float(rise / (2 * step))
+
+    slope, difference = inspect(host, scene, look)
+    return slope > 0 and relative(slope, difference) < 1e-2

@@ -1,18 +1,19 @@
 """Small random-weight models that ComfyUI's own loaders take for SD1.5, SD2.1 and SDXL files.
 
-They show that the whole path works and they draw noise, not pictures. Run with ComfyUI on the path:
-``python -m testkit.random_models``.
+They show that the whole path works and they draw noise, not pictures.
+``.host/run -m testkit.random_models`` writes them.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-MODELS = Path(__file__).resolve().parent.parent / ".host" / "models"
+from . import ROOT, comfyui
+
+MODELS = ROOT / ".host" / "models"
 CHECKPOINT, GLIGEN, CONTROLNET, LORA, UNET_FILE = (
     f"realcompo_random_{name}.safetensors"
-    for name in ("sd15", "gligen", "controlnet", "lora", "unet")
+    for name in ("sd15_small", "gligen", "controlnet", "lora", "unet")
 )
-UNET = {
+UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
     "model_channels": 320,
@@ -40,20 +43,28 @@ UNET = {
     "dims": 2,
     "legacy": False,
 }
+# One resolution, one transformer on each side of the middle: for what does not depend on size.
+SMALL_UNET = UNET | {
+    "num_res_blocks": [1],
+    "channel_mult": (1,),
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+}
 TEXT_WIDTH = 768  # fixed by ComfyUI for SD1.5
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A text encoder of a checkpoint: ComfyUI's ``name`` and ``config`` file for it, where a checkpoint keeps it.
+    """A text encoder of a checkpoint: ComfyUI's ``name`` and ``config`` file for it.
 
-    ``layers`` are fewer than the real one's; 0 keeps them all.
+    ``prefix`` is where a checkpoint keeps it. ``layers`` are fewer than the real one's, whose
+    hundreds of megabytes would take most of the tests' time.
     """
 
     name: str
     config: str
     prefix: str
-    layers: int = 0
+    layers: int = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ SD21 = Family(
     },
     (
         Encoder(
-            "clip_h", "text_encoders/sd2_clip_config.json", "cond_stage_model.model.transformer.", 3
+            "clip_h", "text_encoders/sd2_clip_config.json", "cond_stage_model.model.transformer."
         ),
     ),
 )
@@ -99,15 +110,18 @@ SDXL = Family(  # with the depths of Segmind Vega, the smallest that ComfyUI kno
         "transformer_depth_output": [0, 0, 0, 1, 1, 1, 2, 2, 2],
     },
     (
-        Encoder("clip_l", CLIP_L, "conditioner.embedders.0.transformer.", 3),
-        Encoder("clip_g", CLIP_G, "conditioner.embedders.1.model.transformer.", 3),
+        Encoder("clip_l", CLIP_L, "conditioner.embedders.0.transformer."),
+        Encoder("clip_g", CLIP_G, "conditioner.embedders.1.model.transformer."),
     ),
 )
 FAMILIES = (SD15, SD21, SDXL)
 
 
 def random_weights(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
-    """Weights that keep activations near unit scale: norms 1, biases 0, the rest normal / sqrt(fan in)."""
+    """Weights that keep activations near unit scale.
+
+    Norms are 1, biases 0, and the rest is normal / sqrt(fan in).
+    """
     generator = torch.Generator().manual_seed(seed)
     return {name: random_weight(name, shape, generator) for name, shape in shapes.items()}
 
@@ -119,7 +133,7 @@ def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> T
         return torch.full(shape, 0.5)
     if len(shape) < 2:
         return torch.ones(shape) if name.endswith(("weight", "scale")) else torch.zeros(shape)
-    fan_in = shape[1:].numel()
+    fan_in = math.prod(shape[1:])
     return torch.randn(shape, generator=generator) * (0.02 if "embedding" in name else fan_in**-0.5)
 
 
@@ -133,6 +147,14 @@ def unet_weights(seed: int, config: Mapping[str, Any] = UNET) -> dict[str, Tenso
     return random_weights(shapes_of(UNetModel(**config, out_channels=4, device="meta")), seed)
 
 
+@cache
+def small_model() -> Any:
+    """The host's model of the smallest U-Net that it takes for SD1.5's."""
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model_state_dict(unet_weights(5, SMALL_UNET))
+
+
 def other_unet(seed: int) -> dict[str, Tensor]:
     """A second model for the other branch, in fp16."""
     return {name: tensor.half() for name, tensor in unet_weights(seed).items()}
@@ -144,7 +166,7 @@ def text_encoder_weights(seed: int, encoder: Encoder) -> dict[str, Tensor]:
     from comfy.clip_model import CLIPTextModel
 
     config = json.loads((Path(sd1_clip.__file__).parent / encoder.config).read_text())
-    config["num_hidden_layers"] = encoder.layers or config["num_hidden_layers"]
+    config["num_hidden_layers"] = encoder.layers
     model = CLIPTextModel(config, torch.float32, "meta", comfy.ops.manual_cast)
     projected = encoder.name != "clip_l"  # whose checkpoints have no projection
     shapes = {
@@ -220,7 +242,10 @@ def lora(seed: int, rank: int = 4) -> dict[str, Tensor]:
 
 
 def layout_overrides(pixels: int, steps: int) -> dict[str, dict[str, Any]]:
-    """What differs from the GLIGEN layout workflow as an artist opens it: these models, a small picture."""
+    """What differs from the GLIGEN layout workflow as an artist opens it.
+
+    These models, a small picture and few steps.
+    """
     size = {"width": pixels, "height": pixels}
     return {
         "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
@@ -231,61 +256,67 @@ def layout_overrides(pixels: int, steps: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_apart(*families: Family) -> None:
-    """The same as :func:`write` for :data:`MODELS`, in a process of its own: ComfyUI's classes stay out of this one."""
-    root = Path(__file__).resolve().parent.parent
-    environment = os.environ | {"PYTHONPATH": os.environ["COMFYUI_PATH"]}
-    names = [family.checkpoint for family in families]
-    subprocess.run(
-        [sys.executable, "-m", "testkit.random_models", *names],
-        cwd=root,
-        env=environment,
-        check=True,
-    )
-
-
 def load_small_text_encoders() -> None:
-    """Teach this process's ComfyUI the sizes of the text encoders in these files: it would build the real ones."""
+    """Teach this process's ComfyUI the sizes of the text encoders in these files.
+
+    It would build the real ones.
+    """
     import comfy.sd
 
     load = comfy.sd.load_checkpoint_guess_config
     encoders = {family.checkpoint: family.encoders for family in FAMILIES}
 
     def load_small(path: str, *args: Any, **options: Any) -> Any:
-        small = [encoder for encoder in encoders.get(Path(path).name, ()) if encoder.layers]
         sizes = {
             f"{encoder.name}_model_config": {"num_hidden_layers": encoder.layers}
-            for encoder in small
+            for encoder in encoders.get(Path(path).name, ())
         }
         return load(path, *args, **{"te_model_options": sizes} | options)
 
     comfy.sd.load_checkpoint_guess_config = load_small
 
 
-def write(models: Path, families: Sequence[Family] = ()) -> None:
-    """Put every file that is not there yet into a models folder; SD1.5's, and those of other ``families``."""
-    makers = {
-        models / "checkpoints" / CHECKPOINT: checkpoint,
-        models / "gligen" / GLIGEN: gligen,
-        models / "controlnet" / CONTROLNET: controlnet,
-        models / "loras" / LORA: lora,
-        models / "diffusion_models" / UNET_FILE: other_unet,
+def files(families: Sequence[Family] = ()) -> dict[str, Callable[[], dict[str, Tensor]]]:
+    """How to make each file of a models folder: SD1.5's, and those of other ``families``."""
+    makers: dict[str, Callable[[int], dict[str, Tensor]]] = {
+        f"checkpoints/{CHECKPOINT}": checkpoint,
+        f"gligen/{GLIGEN}": gligen,
+        f"controlnet/{CONTROLNET}": controlnet,
+        f"loras/{LORA}": lora,
+        f"diffusion_models/{UNET_FILE}": other_unet,
     }
-    wanted = {path.name for path in makers} | {
-        f for family in families for f in (family.checkpoint, family.controlnet)
-    }
+    wanted = set(makers)
     for family in (SD21, SDXL):
-        makers[models / "checkpoints" / family.checkpoint] = partial(checkpoint, family=family)
-        makers[models / "controlnet" / family.controlnet] = partial(controlnet, family=family)
-    for seed, (path, make) in enumerate(makers.items()):
-        if path.name in wanted and not path.exists():
+        paths = f"checkpoints/{family.checkpoint}", f"controlnet/{family.controlnet}"
+        makers[paths[0]] = partial(checkpoint, family=family)
+        makers[paths[1]] = partial(controlnet, family=family)
+        if family in families:
+            wanted.update(paths)
+    seeded = enumerate(makers.items())
+    return {path: partial(make, 10 * place) for place, (path, make) in seeded if path in wanted}
+
+
+def write(models: Path, families: Sequence[Family] = ()) -> None:
+    """Put every file of :func:`files` that is not there yet into a models folder."""
+    for name, make in files(families).items():
+        path = models / name
+        if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             part = Path(f"{path}.{os.getpid()}.part")  # another process may be at it too
-            save_file({name: tensor.contiguous() for name, tensor in make(10 * seed).items()}, part)
+            save_file({name: tensor.contiguous() for name, tensor in make().items()}, part)
             part.rename(path)
 
 
+def write_apart(*families: Family) -> None:
+    """Do the same for :data:`MODELS` in another process: ComfyUI's classes stay out of this one."""
+    if all((MODELS / name).exists() for name in files(families)):
+        return
+    names = [family.checkpoint for family in families]
+    subprocess.run([sys.executable, "-m", "testkit.random_models", *names], cwd=ROOT, check=True)
+
+
 if __name__ == "__main__":
+    comfyui.put_on_path()
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True  # before anything asks which device there is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ class ToyBranch:
 
 def euler(denoised: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
     """k-diffusion's Euler sampler from latent ``x`` [B, C, H, W]."""
-    for sigma, sigma_next in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, sigma_next in pairwise(sigmas):
         now = torch.full((len(x),), sigma, dtype=x.dtype)
         x = x + (sigma_next - sigma) * (x - denoised(x, now)) / sigma
     return x

@@ -12,9 +12,10 @@ CONTROL = "control_after_generate"
 def to_prompt(
     workflow: dict, nodes: Mapping[str, dict], overrides: Mapping[str, Mapping[str, Any]]
 ) -> dict:
-    """An API-format prompt. ``nodes`` is the server's object_info; ``overrides`` sets inputs by node type.
+    """Return the workflow as an API-format prompt.
 
-    Notes and muted nodes are left out, as the browser does.
+    ``nodes`` is the server's object_info; ``overrides`` sets inputs by node type. Notes and muted
+    nodes are left out, as the browser does.
     """
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     active = [

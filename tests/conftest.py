@@ -1,7 +1,18 @@
-"""Shared by all tests."""
+"""For all tests: the machine's cores are shared, and Hypothesis draws the same in every run."""
 
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-# Last on the path: the pack's own `nodes` must never stand before ComfyUI's.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", deadline=None, derandomize=True, database=None)
+settings.load_profile("same")
+
+
+def pytest_configure() -> None:
+    """Before PyTorch is imported: processes that test side by side have their own cores."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        cores = os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))

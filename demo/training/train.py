@@ -8,16 +8,16 @@ writes its weights to ``demo/weights``.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
 
-sys.path.append(os.environ.get("COMFYUI_PATH", ""))
-import comfy.cli_args
+from testkit import comfyui
+
+comfyui.put_on_path()
+import comfy.cli_args  # noqa: E402
 
 comfy.cli_args.args.cpu = True  # ComfyUI is only asked for its classes; tensors are moved here
 

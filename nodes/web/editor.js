@@ -1,4 +1,10 @@
-/** The box editor on the RealCompo Layout node: what ComfyUI's frontend loads. */
+// @ts-check
+
+/**
+ * The box editor on the RealCompo Layout node: what ComfyUI's frontend loads.
+ *
+ * @import { Host } from "./panel.js"
+ */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -9,6 +15,7 @@ const NODE = "RealCompoLayout";
 const LEAST_HEIGHT = 300;
 const FIRST_SIZE = [400, 620];
 const PHRASES_HEIGHT = 60;
+/** @type {WeakMap<GraphNode, Panel>} */
 const panels = new WeakMap(); // node -> its panel
 
 app.registerExtension({
@@ -28,6 +35,7 @@ app.registerExtension({
   },
 });
 
+/** @param {GraphNode} node */
 function addEditor(node) {
   const panel = new Panel(hostOf(node));
   panels.set(node, panel);
@@ -47,7 +55,12 @@ function addEditor(node) {
   node.setSize(FIRST_SIZE.map((side, axis) => Math.max(side, node.size[axis])));
 }
 
-/** What a panel needs of its node. */
+/**
+ * What a panel needs of its node.
+ *
+ * @param {GraphNode} node
+ * @returns {Host}
+ */
 function hostOf(node) {
   const place = () => `${node.graph?.rootGraph?.id}/${node.graph?.id}/${node.id}`;
   return {
@@ -61,7 +74,7 @@ function hostOf(node) {
       app.canvas.emitAfterChange();
     },
     facts: () => ({
-      size: { width: numberAt(node, "width") || 512, height: numberAt(node, "height") || 512 },
+      size: { width: Number(numberAt(node, "width")) || 512, height: Number(numberAt(node, "height")) || 512 },
       picture: connectedPicture(node, "image", app.nodeOutputs ?? {}, imageAddress),
       linked: Boolean(linkTo(node, "layout")),
     }),
@@ -70,6 +83,7 @@ function hostOf(node) {
       select: () => app.canvas.selectNode(node),
       wheel: (event) => app.canvas.processMouseWheel(event),
       pointer: (event) => {
+        /** @type {Record<string, "processMouseDown" | "processMouseMove" | "processMouseUp">} */
         const handler = { pointerdown: "processMouseDown", pointermove: "processMouseMove", pointerup: "processMouseUp" };
         app.canvas[handler[event.type]](event);
       },
@@ -77,7 +91,11 @@ function hostOf(node) {
   };
 }
 
-/** The editor stands for the text, which it shows itself on demand. */
+/**
+ * The editor stands for the text, which it shows itself on demand.
+ *
+ * @param {GraphNode} node
+ */
 function hideTextWidget(node) {
   const text = widgetOf(node, "layout");
   text.hidden = true;
@@ -100,28 +118,39 @@ function mountAll() {
   requestAnimationFrame(() => {
     for (const node of app.canvas.graph?.nodes ?? []) {
       const own = panels.get(node)?.root;
-      const shown = document.querySelector(`[data-node-id="${CSS.escape(node.id)}"] .rc-editor`);
+      const shown = document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .rc-editor`);
       if (own && shown && shown !== own) shown.replaceWith(own);
     }
   });
 }
 
+/**
+ * @param {GraphNode} node
+ * @param {string} name
+ */
 function widgetOf(node, name) {
-  return node.widgets.find((widget) => widget.name === name);
+  return /** @type {Widget} */ (node.widgets?.find((widget) => widget.name === name));
 }
 
-/** Call `then` after a method of an object, which may be missing. */
+/**
+ * Call `then` after a method of an object, which may be missing.
+ *
+ * @param {any} object
+ * @param {string} method
+ * @param {() => void} then
+ */
 function chain(object, method, then) {
   const original = object[method];
-  object[method] = function (...details) {
+  object[method] = function (/** @type {unknown[]} */ ...details) {
     const result = original?.apply(this, details);
     then();
     return result;
   };
 }
 
+/** @param {ImageEntry} image */
 function imageAddress(image) {
-  return api.apiURL(`/view?${new URLSearchParams(image)}`);
+  return api.apiURL(`/view?${new URLSearchParams({ ...image })}`);
 }
 
 function addStyles() {

@@ -1,9 +1,30 @@
+// @ts-check
+
 /**
  * One editor: its state, its elements and the text that it edits, wherever that lives.
  *
  * `host` is the node: read() and write(text); settle(), after a finished change; facts() {size {width,
  * height}, picture (a URL or null), linked (the text comes from a connection)}; graph, for events that
  * are not the editor's; pictures {get(), set(file or null)}, for a picture of the user's own.
+ *
+ * @import { Deed, State } from "./state.js"
+ * @import { LayoutObject } from "./text.js"
+ * @import { Size } from "./view.js"
+ *
+ * @typedef {{ size: Size, picture: string | null, linked: boolean }} Facts
+ *
+ * @typedef {object} GraphEvents
+ * @property {() => void} select
+ * @property {(event: WheelEvent) => void} wheel
+ * @property {(event: PointerEvent) => void} pointer
+ *
+ * @typedef {object} Host
+ * @property {() => string} read
+ * @property {(text: string) => void} write
+ * @property {() => void} settle
+ * @property {() => Facts} facts
+ * @property {{ get: () => string | null, set: (file: File | null) => void }} pictures
+ * @property {GraphEvents} graph
  */
 
 import { listen } from "./input.js";
@@ -14,13 +35,23 @@ import { build, placePhrase, show } from "./view.js";
 const MOST_ZOOM = 8;
 
 export class Panel {
+  /** @param {Host} host */
   constructor(host) {
     this.host = host;
     this.view = build();
     this.zoom = 1;
     this.snap = true;
     this.asText = false;
+    /** @type {WeakMap<LayoutObject[], string>} */
     this.texts = new WeakMap(); // the text that each list of objects was read from
+    this.editing = -1;
+    this.unsettled = false;
+    /** @type {string | null} */
+    this.error = null;
+    this.text = "";
+    this.facts = host.facts();
+    this.state = deeds.open([]);
+    this.stored = this.state.objects;
     this.reset();
     listen(this.view, this, host.graph);
   }
@@ -48,7 +79,12 @@ export class Panel {
     this.read((objects) => deeds.replace(this.state, { objects }));
   }
 
-  /** Change the state; a finished change is written to the host. */
+  /**
+   * Change the state; a finished change is written to the host.
+   *
+   * @param {Deed} deed
+   * @param {object} details
+   */
   apply(deed, details = {}) {
     this.state = deed(this.state, details);
     if (!this.state.gesture && this.state.objects !== this.stored) {
@@ -60,7 +96,11 @@ export class Panel {
     this.show();
   }
 
-  /** The user has typed the text itself. */
+  /**
+   * The user has typed the text itself.
+   *
+   * @param {string} text
+   */
   write(text) {
     this.unsettled = true;
     this.host.write(text);
@@ -83,10 +123,12 @@ export class Panel {
     this.view.words.select();
   }
 
+  /** @param {string} phrase */
   rename(phrase) {
     if (this.editable) this.apply(deeds.rename, { index: this.editing, phrase });
   }
 
+  /** @param {{ focus?: boolean }} options */
   closePhrase({ focus = false } = {}) {
     if (this.view.phrase.hidden) return;
     this.rename(this.view.words.value.trim());
@@ -106,7 +148,12 @@ export class Panel {
     (this.asText ? this.view.text : this.view.keys).focus({ preventScroll: true });
   }
 
-  /** Zoom by a factor (0: fit) and keep the place under a pointer where it is. */
+  /**
+   * Zoom by a factor (0: fit) and keep the place under a pointer where it is.
+   *
+   * @param {number} factor
+   * @param {{ clientX?: number, clientY?: number }} pointer
+   */
   zoomBy(factor, { clientX, clientY } = {}) {
     const { port, stage } = this.view;
     const before = stage.getBoundingClientRect();
@@ -120,12 +167,14 @@ export class Panel {
     port.scrollTop += (after.top + v * after.height - y) / screen;
   }
 
+  /** @param {File | null} file */
   takePicture(file) {
     if (file && !file.type.startsWith("image/")) return;
     this.host.pictures.set(file);
     this.show();
   }
 
+  /** @param {(objects: LayoutObject[]) => State} change */
   read(change) {
     this.view.phrase.hidden = true;
     this.text = this.host.read();
@@ -137,8 +186,6 @@ export class Panel {
     } catch (error) {
       if (!(error instanceof TextError)) throw error;
       this.error = error.message;
-      this.state ??= deeds.open([]);
-      this.stored ??= this.state.objects;
     }
     this.show();
   }

@@ -1,4 +1,10 @@
-/** What a node of this pack says while it runs and when it has run, shown on the node. */
+// @ts-check
+
+/**
+ * What a node of this pack says while it runs and when it has run, shown on the node.
+ *
+ * @typedef {DOMWidget & { lines: number }} StatusWidget
+ */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -23,14 +29,18 @@ app.registerExtension({
     // At once for those that have something to say: Nodes 2.0 of some frontends miss widgets that come later.
     if (node.outputs?.some(({ type }) => type === "STRING")) add(node);
     const before = node.onExecuted;
-    node.onExecuted = function (output) {
-      before?.apply(this, arguments);
+    node.onExecuted = function (output, ...more) {
+      before?.apply(this, [output, ...more]);
       if (output?.text) show(this, output.text.join("\n"));
     };
   },
 });
 
-/** The node with an execution's id: "7", or "3:7" for node 7 of the subgraph that node 3 holds. */
+/**
+ * The node with an execution's id: "7", or "3:7" for node 7 of the subgraph that node 3 holds.
+ *
+ * @param {string | number} id
+ */
 function running(id) {
   let node = null;
   let graph = app.rootGraph ?? app.graph;
@@ -41,8 +51,13 @@ function running(id) {
   return node;
 }
 
+/**
+ * @param {GraphNode} node
+ * @param {string} text
+ */
 function show(node, text) {
-  const widget = node.widgets?.find(({ name }) => name === NAME) ?? add(node);
+  const known = /** @type {StatusWidget | undefined} */ (node.widgets?.find(({ name }) => name === NAME));
+  const widget = known ?? add(node);
   widget.element.textContent = text;
   widget.lines = text ? Math.min(text.split("\n").length, MOST_LINES) : 0;
   const [width, height] = node.computeSize();
@@ -50,6 +65,10 @@ function show(node, text) {
   node.graph?.setDirtyCanvas(true, true);
 }
 
+/**
+ * @param {GraphNode} node
+ * @returns {StatusWidget}
+ */
 function add(node) {
   const element = document.createElement("pre");
   Object.assign(element.style, {
@@ -61,15 +80,15 @@ function add(node) {
     opacity: 0.85,
   });
   element.setAttribute("role", "status");
-  const widget = node.addDOMWidget(NAME, NAME, element, {
+  /** @type {StatusWidget} */
+  const widget = Object.assign(node.addDOMWidget(NAME, NAME, element, {
     serialize: false,
     margin: MARGIN,
     getMinHeight: () => (widget.lines ? LINE * widget.lines + 2 * MARGIN : 0),
     getMaxHeight: () => (widget.lines ? undefined : 0),
     getValue: () => "",
     setValue: () => {},
-  });
-  widget.lines = 0;
+  }), { lines: 0 });
   widget.serialize = false; // widget values are stored by position
   return widget;
 }

@@ -1,4 +1,27 @@
-/** The editor's elements, and how a state is shown in them. Phrases are text, never markup. */
+// @ts-check
+
+/**
+ * The editor's elements, and how a state is shown in them. Phrases are text, never markup.
+ *
+ * @import { Guide } from "./geometry.js"
+ * @import { State } from "./state.js"
+ * @import { LayoutObject } from "./text.js"
+ *
+ * @typedef {ReturnType<typeof build>} View
+ * @typedef {{ width: number, height: number }} Size of the picture, in pixels
+ *
+ * @typedef {object} Shown what is shown besides a state
+ * @property {Size} size
+ * @property {number} zoom
+ * @property {boolean} snap
+ * @property {string | null} picture a URL
+ * @property {string | null} ownPicture a URL
+ * @property {boolean} linked
+ * @property {string | null} error
+ * @property {string | null} note
+ * @property {boolean} asText
+ * @property {boolean} editable
+ */
 
 import { HANDLES, fills } from "./geometry.js";
 
@@ -7,15 +30,24 @@ export const PALETTE = [
   "#e64c4c", "#4c99f2", "#59bf66", "#f2bf40", "#b273e6", "#4ccccc",
   "#f280bf", "#a69959", "#f28c33", "#8cd940", "#7373bf", "#995933",
 ];
+/** @type {(index: number) => string} */
 const colour = (index) => PALETTE[index % PALETTE.length];
 
-/** Dark or white, whichever reads better on a colour. */
+/**
+ * Dark or white, whichever reads better on a colour.
+ *
+ * @param {string} colour
+ */
 function inkOn(colour) {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) / 255);
   return 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 ? "#111" : "#fff";
 }
 
-/** name: [label, path of a 16 x 16 icon]; a gap between groups. */
+/**
+ * name: [label, path of a 16 x 16 icon]; a gap between groups.
+ *
+ * @type {Record<string, [label: string, path: string]>[]}
+ */
 const TOOLS = [
   {
     add: ["Add a box (N, or drag)", "M8 3v10M3 8h10"],
@@ -45,6 +77,7 @@ const KEYS_LABEL =
 
 /** All elements of one editor: {root, tools: {name: button}, ...}. */
 export function build() {
+  /** @type {Record<string, HTMLButtonElement>} */
   const tools = {};
   const bar = element("div", "bar", { role: "toolbar", "aria-label": "Layout" });
   for (const group of TOOLS) bar.append(element("span", "group", {}, Object.entries(group).map(([name, tool]) => (tools[name] = button(name, ...tool)))));
@@ -68,14 +101,18 @@ export function build() {
 /**
  * Show a state. `facts`: size {width, height} of the picture in pixels; zoom; snap; picture, a URL or
  * null; linked; error and note, texts or null; asText; editable.
+ *
+ * @param {View} view
+ * @param {State} state
+ * @param {Shown} facts
  */
 export function show(view, state, facts) {
   const { root, stage } = view;
   root.classList.toggle("rc-as-text", facts.asText);
   root.classList.toggle("rc-locked", !facts.editable);
   root.classList.toggle("rc-zoomed", facts.zoom > 1);
-  stage.style.setProperty("--ratio", facts.size.width / facts.size.height);
-  stage.style.setProperty("--zoom", facts.zoom);
+  stage.style.setProperty("--ratio", String(facts.size.width / facts.size.height));
+  stage.style.setProperty("--zoom", String(facts.zoom));
   showPicture(view.picture, facts.picture);
   const shown = facts.error || facts.linked ? [] : state.objects;
   view.boxes.replaceChildren(...shown.map((object, index) => boxElement(object, index, index === state.selected, facts.editable)));
@@ -87,7 +124,13 @@ export function show(view, state, facts) {
   view.status.classList.toggle("rc-wrong", Boolean(facts.error));
 }
 
-/** Put the phrase field at an object's label. */
+/**
+ * Put the phrase field at an object's label.
+ *
+ * @param {View} view
+ * @param {LayoutObject} object
+ * @param {number} index
+ */
 export function placePhrase(view, { box: [left, top], phrase }, index) {
   view.phrase.style.setProperty("--x", percent(left));
   view.phrase.style.setProperty("--y", percent(top));
@@ -96,12 +139,21 @@ export function placePhrase(view, { box: [left, top], phrase }, index) {
   view.phrase.hidden = false;
 }
 
+/**
+ * @param {HTMLImageElement} img
+ * @param {string | null} url
+ */
 function showPicture(img, url) {
   img.hidden = !url;
   if (url && img.getAttribute("src") !== url) img.src = url;
   if (!url) img.removeAttribute("src");
 }
 
+/**
+ * @param {View["tools"]} tools
+ * @param {State} state
+ * @param {Shown} facts
+ */
 function showTools(tools, { objects, selected, past, future }, facts) {
   const chosen = selected >= 0;
   const usable = {
@@ -114,7 +166,12 @@ function showTools(tools, { objects, selected, past, future }, facts) {
   for (const [name, on] of Object.entries(pressed)) tools[name].setAttribute("aria-pressed", String(on));
 }
 
-/** A line about the selected object, or about all. */
+/**
+ * A line about the selected object, or about all.
+ *
+ * @param {State} state
+ * @param {Size} size
+ */
 function summary({ objects, selected }, { width, height }) {
   const object = objects[selected];
   if (object) {
@@ -128,6 +185,12 @@ function summary({ objects, selected }, { width, height }) {
   return `${count}. Drag to draw${objects.length ? ", click to select" : ""}.`;
 }
 
+/**
+ * @param {LayoutObject} object
+ * @param {number} index
+ * @param {boolean} selected
+ * @param {boolean} editable
+ */
 function boxElement({ phrase, box }, index, selected, editable) {
   const [left, top, right, bottom] = box;
   const classes = ["box", selected ? "selected" : "", phrase.trim() ? "" : "unnamed", fills(box) ? "full" : "", left > 0.6 ? "right" : ""];
@@ -142,12 +205,18 @@ function boxElement({ phrase, box }, index, selected, editable) {
   return div;
 }
 
+/** @param {Guide} guide */
 function guideElement({ axis, at }) {
   const guide = element("i", `guide ${axis}`);
   guide.style.setProperty("--at", percent(at));
   return guide;
 }
 
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {string} path
+ */
 function button(name, label, path) {
   const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   icon.setAttribute("viewBox", "0 0 16 16");
@@ -157,13 +226,23 @@ function button(name, label, path) {
   return element("button", "tool", { type: "button", "data-tool": name, title: label, "aria-label": label }, [icon]);
 }
 
-/** An element with the editor's class names, attributes and children. */
+/**
+ * An element with the editor's class names, attributes and children.
+ *
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {string} classes
+ * @param {Record<string, string | number>} attributes
+ * @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 function element(tag, classes = "", attributes = {}, children = []) {
   const made = document.createElement(tag);
   for (const name of classes.split(" ").filter(Boolean)) made.classList.add(name === "widget-expands" ? name : `rc-${name}`);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   made.append(...children);
   return made;
 }
 
+/** @type {(share: number) => string} */
 const percent = (share) => `${share * 100}%`;

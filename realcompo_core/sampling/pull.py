@@ -39,7 +39,7 @@ class Pull:
 
 
 def settled_map(readings: Sequence[Reading], like: Tensor) -> Tensor:
-    """Return where no reading has anything left to place [B, 1, H, W], 0..1, like ``like`` [B, 1, H, W].
+    """Return where nothing is left to place, 0..1, of the size of ``like`` [B, 1, H, W].
 
     An area conditioning speaks of its own cells alone. Without readings nothing counts as settled.
     """

@@ -1,4 +1,4 @@
-"""Stand-ins for other packs and for what is too large to be here: files that a server loads as custom nodes."""
+"""Stand-ins for what is not here: files that a server loads as custom nodes."""
 
 from pathlib import Path
 

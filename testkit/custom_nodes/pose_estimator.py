@@ -1,4 +1,7 @@
-"""A stand-in for comfyui_controlnet_aux's DWPose Estimator: its inputs, and its output for two people side by side."""
+"""A stand-in for comfyui_controlnet_aux's DWPose Estimator.
+
+It has that node's inputs, and its output for two people side by side.
+"""
 
 
 def person(left: float, height: int) -> dict:

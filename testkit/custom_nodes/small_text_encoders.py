@@ -1,12 +1,10 @@
-"""A stand-in that lets a server load the small models of ``testkit.random_models``: real text encoders are far larger."""
+"""A stand-in that lets a server load the small models: the real text encoders are far larger.
 
-import sys
-from pathlib import Path
+``testkit`` must be on the server's path; see ``testkit.server``.
+"""
 
-NODE_CLASS_MAPPINGS = {}
+from testkit.random_models import load_small_text_encoders
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "root"))
-
-from ..random_models import load_small_text_encoders  # noqa: E402
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
 
 load_small_text_encoders()

@@ -1,4 +1,7 @@
-"""Attention maps: token probabilities against plain softmax attention, and the share inside a region."""
+"""Attention maps.
+
+Token probabilities against plain softmax attention, and the share inside a region.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,7 @@
-"""The balancer: the blend and its exact ends, the closed-form gradient against autograd, the update and its start."""
+"""The balancer.
+
+The blend and its exact ends, the closed-form gradient against autograd, the update and its start.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -310,7 +313,9 @@ def test_the_start_has_the_regions_type_and_a_map_per_sample(recipe: Recipe) -> 
 
 
 def test_release_hands_settled_pixels_to_the_text_branch_over_a_run() -> None:
-    """Over all steps a settled pixel gains ``release`` logits, whether every step balances or every second."""
+    """Over all steps a settled pixel gains ``release`` logits, whether every step balances or every
+    second.
+    """
     settled = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
     settled[..., :2] = 1
     for every in (1, 2):

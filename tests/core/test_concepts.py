@@ -1,4 +1,7 @@
-"""Prompts from a list of concepts: exact phrases, fitting articles, and errors that say what is missing."""
+"""Prompts from a list of concepts.
+
+Exact phrases, fitting articles, and errors that say what is missing.
+"""
 
 from random import Random
 

@@ -68,7 +68,10 @@ def test_what_is_masked_has_no_direction_and_the_rest_is_as_strong_as_ever() -> 
 def test_a_nudge_goes_with_the_samplers_steps_and_never_far_beside_the_noise(
     read: float, now: float, every: int, size: float
 ) -> None:
-    """Twice the steps are twice the nudges of half the size; a quarter of the noise that is left is the most."""
+    """Twice the steps are twice the nudges of half the size.
+
+    A quarter of the noise that is left is the most.
+    """
     nudge = Nudge(torch.ones(1, 1, 2, 2), torch.tensor([read]), every)
     for guidance in (1.0, 0.3):
         assert rms(nudge.at(torch.tensor([now]), guidance)) == pytest.approx([guidance * size])

@@ -1,4 +1,6 @@
-"""Layouts: geometry at any resolution, JSON and lines in and out, and an InputError for everything else."""
+"""Layouts: geometry at any resolution, JSON and lines in and out, and an InputError for everything
+else.
+"""
 
 import json
 import math

@@ -127,13 +127,16 @@ def test_maps_without_any_attention_have_finite_losses_and_gradients(loss: Calla
 
 
 def test_layout_guidance_is_the_mean_over_maps_then_tokens_then_objects() -> None:
-    """Two maps of two objects, the first with one token, the second with three, each either inside or outside."""
+    """Two maps of two objects, the first with one token, the second with three, each either inside
+    or outside.
+    """
     inside, outside = REGION, 1 - REGION
     maps = [
         torch.cat(parts)[None]
         for parts in ([inside, inside, outside, outside], [outside, inside, inside, outside])
     ]
-    # Outside in half of the maps for the first object; for the second in 0, a half and both of its tokens' maps.
+    # Outside in half of the maps for the first object; for the second in 0, a half and both of its
+    # tokens' maps.
     expected = (1 / 2 + (0 + 1 / 2 + 1) / 3) / 2
     assert layout_guidance_loss(maps, torch.cat([REGION, REGION]), [1, 3]).item() == pytest.approx(
         expected

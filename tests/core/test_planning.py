@@ -1,4 +1,7 @@
-"""Replies of language models: every known format is read, everything else is one clear error, nothing is executed."""
+"""Replies of language models.
+
+Every known format is read, everything else is one clear error, nothing is executed.
+"""
 
 from __future__ import annotations
 
@@ -92,15 +95,21 @@ def test_formats(reply: object, convention: Convention, wrapping: str) -> None:
 
 
 LINES = {
-    "broken lines": "Objects: [('two\ncorgis',\n [64, 128,\n 192, 256]),\n\n('a tabby cat', [256, 128, 128, 384])\n]",
+    "broken lines": "Objects: [('two\ncorgis',\n [64, 128,\n 192, 256]),\n\n"
+    "('a tabby cat', [256, 128, 128, 384])\n]",
     "position first": "Position: [4, 7]\nObjects: [('two corgis', [64, 128, 192, 256]), "
     "('a tabby cat', [256, 128, 128, 384])]",
-    "no position": "Objects: [('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]",
-    "no brackets": "Objects: ('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])",
+    "no position": "Objects: [('two corgis', [64, 128, 192, 256]), "
+    "('a tabby cat', [256, 128, 128, 384])]",
+    "no brackets": "Objects: ('two corgis', [64, 128, 192, 256]), "
+    "('a tabby cat', [256, 128, 128, 384])",
     "no label": "[('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]",
-    "double quotes": 'Objects: [("two corgis", [64, 128, 192, 256]), ("a tabby cat", (256, 128, 128, 384))]',
-    "bold label": "**Objects:** [('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384]),]",
-    "goes on with another": "Objects: [('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]\n"
+    "double quotes": 'Objects: [("two corgis", [64, 128, 192, 256]), '
+    '("a tabby cat", (256, 128, 128, 384))]',
+    "bold label": "**Objects:** [('two corgis', [64, 128, 192, 256]), "
+    "('a tabby cat', [256, 128, 128, 384]),]",
+    "goes on with another": "Objects: [('two corgis', [64, 128, 192, 256]), "
+    "('a tabby cat', [256, 128, 128, 384])]\n"
     "Position: [4, 7]\n\nCaption: a bee\nObjects: [('a bee', [0, 0, 100, 100])]",
 }
 
@@ -151,7 +160,8 @@ def test_phrases_are_found_by_the_token_search() -> None:
 
 
 def test_token_positions_of_a_model_are_not_taken() -> None:
-    reply = '{"objects": [{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}], "position": [3]}'
+    placed = '{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}'
+    reply = f'{{"objects": [{placed}], "position": [3]}}'
     assert read_reply(reply, PROMPT, CORNERS).objects[0].tokens is None
 
 
@@ -391,7 +401,10 @@ def test_the_watch_sees_what_it_must() -> None:
 
 
 def test_mutated_replies() -> None:
-    """Three thousand: a valid layout or one clear error each, in little time, and nothing of them is executed."""
+    """Three thousand.
+
+    A valid layout or one clear error each, in little time, and nothing of them is executed.
+    """
     random = Random(4)
     replies = [(mutated(random), random.choice((CORNERS, XYWH))) for _ in range(3000)]
     read_reply(json_reply(CORNERS), PROMPT, CORNERS)  # imports and compiled patterns

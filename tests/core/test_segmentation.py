@@ -1,4 +1,7 @@
-"""Segmentation maps: colours to regions, connected areas, and what is told where a colour is missing."""
+"""Segmentation maps.
+
+Colours to regions, connected areas, and what is told where a colour is missing.
+"""
 
 import numpy as np
 import pytest
@@ -35,7 +38,10 @@ def picture(*areas: tuple[tuple[int, int, int], tuple[int, int, int, int]]) -> t
 
 
 def test_colours_are_hex_numbers_or_class_names() -> None:
-    text = "#FF0000 = a red barn\n\n0, 0, 255 = the lake\n 0 255 0 = grass = green\nSky = a stormy sky\n96053d=a woman"
+    text = (
+        "#FF0000 = a red barn\n\n0, 0, 255 = the lake\n 0 255 0 = grass = green\n"
+        "Sky = a stormy sky\n96053d=a woman"
+    )
     assert parse_table(text) == [
         (RED, "a red barn"),
         (BLUE, "the lake"),

@@ -1,9 +1,13 @@
-"""The method on toy branches, whose attention is a closed formula: every kind of step, each recipe."""
+"""The method on toy branches, whose attention is a closed formula.
+
+Every kind of step, and each recipe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,7 +95,7 @@ def noise(batch: int = 1) -> Tensor:
 
 
 def kinds(settings: BalancerSettings, *, nudges: bool = False, steps: int = 6) -> list[Kind]:
-    """The kinds of a run's steps; a step waits where its balance follows the next step's attention."""
+    """The kinds of a run's steps; a step waits where its balance follows the next one's attention."""
     schedule = Schedule(SIGMAS, settings.warmup_steps(steps), settings.every)
     found, waiting = [], False
     for step in range(steps):
@@ -169,7 +173,7 @@ def test_a_fixed_weight_is_equations_1_to_3(weight: float) -> None:
 
 
 def written_out(toy: Toy, settings: BalancerSettings, x: Tensor) -> Tensor:
-    """Algorithm 1 of the paper with both coefficient maps, their gradient by autograd through x'."""
+    """Algorithm 1 with both of the paper's coefficient maps, their gradient by autograd."""
     warmup = settings.warmup_steps(6)
     rules, steps = settings.rules, len(SIGMAS) - 1
     generator = torch.Generator().manual_seed(7)
@@ -177,7 +181,7 @@ def written_out(toy: Toy, settings: BalancerSettings, x: Tensor) -> Tensor:
     if settings.recipe is Recipe.OFFICIAL:
         text, spatial = torch.randn(2, 1, 1, HEIGHT, WIDTH, generator=generator)
         coef[0] = text - spatial  # softmax knows only the difference
-    for step, (sigma, sigma_next) in enumerate(zip(SIGMAS, SIGMAS[1:], strict=False)):
+    for step, (sigma, sigma_next) in enumerate(pairwise(SIGMAS)):
         found = [b._prediction(Point(x, None, 0)) for b in (toy.text, toy.spatial)]
         eps = [(x - p.guided(CFG)) / sigma for p in found]
         led = [(x - p.cond) / sigma for p in found] if rules.conditional_only else eps
@@ -201,7 +205,7 @@ def written_out(toy: Toy, settings: BalancerSettings, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.OFFICIAL])
 @pytest.mark.parametrize("warmup", [0.0, 0.34])
 def test_the_papers_recipes_are_the_algorithm_written_out(recipe: Recipe, warmup: float) -> None:
-    """In float64, over a whole run, with a step at which the balance neither rests nor saturates."""
+    """In float64, over a whole run, at a step size where the balance neither rests nor saturates."""
     settings = BalancerSettings(recipe=recipe, warmup=warmup, step_scale=1e-5)
     toy = Toy(settings)
     expected = written_out(Toy(settings), settings, SIGMAS[0] * noise())

@@ -1,4 +1,7 @@
-"""Phrases found in prompts, with a small CLIP-like tokenizer: lower case, sub-words, chunks with start and end."""
+"""Phrases found in prompts, with a small CLIP-like tokenizer.
+
+Lower case, sub-words, chunks with start and end.
+"""
 
 import re
 

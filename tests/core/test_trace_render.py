@@ -152,7 +152,10 @@ def test_one_branch_may_be_missing_at_a_step() -> None:
 
 
 def test_the_steps_of_branches_stand_below_each_other() -> None:
-    """The warm-up reads the spatial branch alone: the text branch comes first, from its own first step on."""
+    """The warm-up reads the spatial branch alone.
+
+    The text branch comes first, from its own first step on.
+    """
     whole, part = trace_of(1, 3), trace_of(1, 3)
     for step in part.steps[:2]:
         del step.readings["text"]
@@ -302,7 +305,10 @@ def test_compliance_is_what_was_read_last() -> None:
 
 
 def test_many_objects_and_steps_fit_on_a_sheet() -> None:
-    """Twelve objects and fifty steps: every object of both branches is named, with its share at the end."""
+    """Twelve objects and fifty steps.
+
+    Every object of both branches is named, with its share at the end.
+    """
     said: list[str] = []
 
     def hear(text: str, width: int) -> Tensor:

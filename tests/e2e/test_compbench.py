@@ -1,8 +1,10 @@
-"""T2I-CompBench's images by way of real servers: names, places in workflows, stops, failures, and Ray."""
+"""T2I-CompBench's images by way of real servers.
+
+Names, places in workflows, stops, failures, and Ray.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
@@ -27,11 +29,16 @@ from benchmarks.compbench.graph import Graph, Place
 from benchmarks.compbench.jobs import Job, jobs_of, read_layouts, read_prompts
 from benchmarks.compbench.template import Names, Template, read_template
 from realcompo_core.errors import InputError
-from testkit.server import ROOT, Client, serve
+from testkit import ROOT, comfyui
+from testkit.client import Client
+
+pytestmark = pytest.mark.xdist_group("server")
 
 WORKFLOW = Path(__file__).with_name("compbench.json")
 LAYOUTS = {
-    "a red circle and a blue square on grass": "red circle: 0.1 0.3 0.45 0.7\nblue square: 0.55 0.3 0.9 0.7",
+    "a red circle and a blue square on grass": (
+        "red circle: 0.1 0.3 0.45 0.7\nblue square: 0.55 0.3 0.9 0.7"
+    ),
     "a yellow ring on the sand.": {
         "objects": [{"phrase": "yellow ring", "box": [0.3, 0.3, 0.7, 0.7]}]
     },
@@ -39,23 +46,9 @@ LAYOUTS = {
 IMAGES = 6
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    loop = asyncio.new_event_loop()
-    running = serve(tmp_path_factory.mktemp("server"))
-    yield loop.run_until_complete(running.__aenter__())
-    loop.run_until_complete(running.__aexit__(None, None, None))
-    loop.close()
-
-
 def ask(server: Client, path: str) -> Any:
     with urlopen(f"{server.url}/{path}") as reply:
         return json.load(reply)
-
-
-@pytest.fixture(scope="module")
-def definitions(server: Client) -> dict[str, dict]:
-    return ask(server, "object_info")
 
 
 def arguments(
@@ -77,7 +70,9 @@ def arguments(
 
 @contextmanager
 def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
-    """The command in a process of its own, which ends with the test, and so do the files that it leaves when killed."""
+    """The command in a process of its own, which ends with the test, and so do the files that it
+    leaves when killed.
+    """
     command = [sys.executable, "-m", "benchmarks.compbench", *given]
     heeding = partial(
         signal.signal, signal.SIGINT, signal.SIG_DFL
@@ -131,8 +126,11 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen | None = 
 
 
 def server_below(driver: int) -> psutil.Process:
-    """The ComfyUI that a run has started: the first of its line, for it may be starting a process itself."""
-    main_file = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
+    """The ComfyUI that a run has started.
+
+    The first of its line, for it may be starting a process itself.
+    """
+    main_file = str(comfyui.folder() / "main.py")
     return next(
         process
         for process in psutil.Process(driver).children(recursive=True)
@@ -209,7 +207,8 @@ def test_prompt_files_are_read_as_the_benchmark_reads_them(tmp_path: Path) -> No
     ("layouts", "told"),
     [
         (
-            '{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}',
+            '{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n'
+            '{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}',
             "two for",
         ),
         (
@@ -494,7 +493,9 @@ def test_half_a_picture_counts_as_none(whole: dict[str, bytes]) -> None:
 def test_on_ray_a_lost_worker_loses_no_image(
     server: Client, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Two workers, one with the running server and one with a server of its own, which is killed with it."""
+    """Two workers, one with the running server and one with a server of its own, which is killed
+    with it.
+    """
     with started(
         arguments(tmp_path, "--server", server.url, "--start-servers", "1", "--cpu")
     ) as process:

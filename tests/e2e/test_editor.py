@@ -1,4 +1,7 @@
-"""The layout editor in ComfyUI's own page: the frontend that the host pins and the newest, both node renderers."""
+"""The layout editor in ComfyUI's own page.
+
+The frontend that the host pins and the newest, both node renderers.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,10 @@ CUBE, BALL = (
     ("a blue ball", (0.55, 0.3, 0.95, 0.9)),
 )  # a new node's example
 SIDE = 64
+DISCONNECT = """id => {
+    const node = app.graph.getNodeById(id);
+    node.disconnectInput(node.findInputSlot('layout'));
+}"""
 
 
 async def empty_editor(ui: Frontend) -> int:
@@ -26,7 +33,10 @@ async def empty_editor(ui: Frontend) -> int:
 
 
 async def picture_workflow(ui: Frontend) -> int:
-    """Everything from a layout to a saved image, with small random models; returns the layout node."""
+    """Everything from a layout to a saved image, with small random models.
+
+    Returns the layout node.
+    """
     layout = await empty_editor(ui)
     kinds = [
         "CheckpointLoaderSimple",
@@ -310,10 +320,7 @@ async def test_a_connected_text_is_not_edited(ui: Frontend) -> None:
     await ui.drag(node, (0.1, 0.1), (0.3, 0.2))
     await ui.press("n", "Delete", "Control+z")
     assert await editor.locator(".rc-box").count() == 0 and await ui.text(node) == text
-    await ui.evaluate(
-        "id => { const node = app.graph.getNodeById(id); node.disconnectInput(node.findInputSlot('layout')) }",
-        node,
-    )
+    await ui.evaluate(DISCONNECT, node)
     await editor.locator(".rc-box").nth(1).wait_for()
     assert ui.errors == []
 
@@ -396,7 +403,7 @@ async def test_zoom_is_the_editors_where_it_has_the_focus_and_panning_the_graphs
 
 
 async def test_pictures_to_trace_over(ui: Frontend) -> None:
-    Image.new("RGB", (64, 64), "red").save(ui.client.log.parent / "input" / "traced.png")
+    Image.new("RGB", (64, 64), "red").save(ui.client.base / "input" / "traced.png")
     node, loader = await empty_editor(ui), await ui.add("LoadImage", 600)
     picture = (await ui.editor(node)).locator(".rc-picture")
     await ui.set(node, width=1024, height=512)
@@ -453,7 +460,7 @@ async def test_what_the_node_was_given_is_shown_after_a_run(ui: Frontend) -> Non
 
 async def test_a_planner_says_what_it_waits_for(ui: Frontend) -> None:
     with ChatServer([silent(60)]) as model:
-        profile = ui.client.log.parent / "user" / "realcompo_planner.toml"
+        profile = ui.client.base / "user" / "realcompo_planner.toml"
         profile.write_text(f'[slow]\nurl = "{model.url}"\nmodel = "{MODEL}"\n')
         node, preview = (
             await ui.add("RealCompoLayoutPlanner"),

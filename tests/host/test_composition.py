@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import LORA, UNET_FILE, Scene
 from testkit.controls import add_controlnet
 from testkit.host import Host
 from testkit.live_run import inspect, relative
+from testkit.scene import LORA, UNET_FILE, Scene
 
 SIZE = {"width": 64, "height": 64}
 WHOLE = {"strength": 1.0, "set_cond_area": "default"}
@@ -97,7 +97,10 @@ def test_two_checkpoints(fresh: Host) -> None:
 
 
 def test_scheduled_hooks_on_both_branches(fresh: Host) -> None:
-    """A hook's strength changes over the steps; what one branch does to it the other must not see."""
+    """A hook's strength changes over the steps.
+
+    What one branch does to it the other must not see.
+    """
     scene = Scene(**SIZE)
     hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=1.0)[0]
     first = scene.add("CreateHookKeyframe", strength_mult=0.2, start_percent=0.0)[0]
@@ -113,7 +116,10 @@ def test_scheduled_hooks_on_both_branches(fresh: Host) -> None:
 
 
 class Attn2Replace:
-    """An attn2 replacement as IPAdapter's: it adds to attention, and takes further callbacks by ``add``."""
+    """An attn2 replacement as IPAdapter's.
+
+    It adds to attention, and takes further callbacks by ``add``.
+    """
 
     def __init__(self) -> None:
         self.calls, self.callbacks = 0, []
@@ -145,7 +151,10 @@ def occupied(host: Host, key: tuple) -> tuple[Attn2Replace, str]:
 
 @pytest.mark.parametrize("key", [("output", 1), ("output", 1, 0), ("input", 5, 0)])
 def test_an_occupant_of_a_captured_block_still_computes_it(fresh: Host, key: tuple) -> None:
-    """Also one that the host finds by the shorter key; the last captured block is left before it computes."""
+    """Also one that the host finds by the shorter key.
+
+    The last captured block is left before it computes.
+    """
     occupant, name = occupied(fresh, key)
     scene = Scene(**SIZE)
     model = scene.apply(scene.model, name)
@@ -221,7 +230,10 @@ def test_area_conditionings_read_their_own_area(fresh: Host) -> None:
 
 
 def test_release_of_an_area_conditioning_on_the_text_branch(fresh: Host) -> None:
-    """What the area's attention says of its cells stays there; outside the area nothing is left to place."""
+    """What the area's attention says of its cells stays there.
+
+    Outside the area nothing is left to place.
+    """
     scene = Scene(width=128, height=128)
     right = scene.add(
         "ConditioningSetArea",
@@ -276,7 +288,10 @@ def test_a_controlnet_on_the_spatial_branch_balances(fresh: Host) -> None:
 
 
 def test_a_longer_negative_does_not_dilute_attention(fresh: Host) -> None:
-    """A stock sampler repeats the shorter text in a batch; what is recorded must not shrink with it."""
+    """A stock sampler repeats the shorter text in a batch.
+
+    What is recorded must not shrink with it.
+    """
     readings = []
     for negative in ("blurry", "blurry and bad " * 60):
         scene = Scene(**SIZE, gligen=False)
@@ -352,7 +367,10 @@ def test_attention_capture_of_one_of_two_prompts(fresh: Host, cfg: float) -> Non
 
 
 def test_attention_capture_leaves_the_negative_out(fresh: Host) -> None:
-    """The host lends an area's conditioning to the negative; at cfg 1 there is no negative to mix in."""
+    """The host lends an area's conditioning to the negative.
+
+    At cfg 1 there is no negative to mix in.
+    """
     readings = []
     for cfg in (1.0, 7.5):
         scene = Scene(width=128, height=128, gligen=False)
@@ -419,8 +437,11 @@ def with_two_hook_groups(host: Host, scene: Scene) -> dict:
 
 @pytest.mark.parametrize("other", [with_occupant, with_lora, with_controlnet, with_two_hook_groups])
 def test_reading_attention_changes_nothing_else(fresh: Host, other: Any) -> None:
-    """A balance that is read for but never moved gives the image of the fixed weight: bit for bit if it looks ahead,
-    to rounding online, where predictions come from PyTorch's attention."""
+    """A balance that is read for but never moved gives the image of the fixed weight.
+
+    Bit for bit if it looks ahead, to rounding online, where predictions come from PyTorch's
+    attention.
+    """
     scene = Scene(**SIZE)
     inputs = other(fresh, scene)
     still = {"step_scale": 0.0, "prior": 0.0}

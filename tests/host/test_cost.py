@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
+from testkit.scene import Scene
 
 STEPS, WARMUP = 50, 20
 FLOOR = 2 * WARMUP + 4 * (STEPS - WARMUP)

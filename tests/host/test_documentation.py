@@ -1,4 +1,7 @@
-"""Every node explains itself: tooltips, help page and English texts say what its schema says."""
+"""Every node explains itself.
+
+Its tooltips, its help page and its English texts say what its schema says.
+"""
 
 from __future__ import annotations
 

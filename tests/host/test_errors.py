@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from testkit.branch_graphs import LAYOUT, Scene
 from testkit.host import Host, PromptError
+from testkit.scene import LAYOUT, Scene
 
 SIZE = {"width": 64, "height": 64}
 

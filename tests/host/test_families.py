@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_gradients import pull_agrees_with_finite_difference
-from test_sampling import assert_limits
 from torch import Tensor
 
-from testkit.branch_graphs import VARIANTS, Scene
 from testkit.controls import add_controlnet
 from testkit.host import Host, PromptError
+from testkit.live_run import pull_agrees_with_finite_difference
+from testkit.one_sided import assert_limits
 from testkit.random_models import SD15, SD21, SDXL
+from testkit.scene import VARIANTS, Scene
 
 KINDS = list(VARIANTS)
 
@@ -124,7 +124,9 @@ PAIRS = [
 def test_a_pair_of_different_samplings_blends_at_one_sigma(
     host: Host, text: str, spatial: str, zsnr: bool
 ) -> None:
-    """One Euler step at equal weights is the mean of both models' own steps between the same two sigmas."""
+    """One Euler step at equal weights is the mean of both models' own steps between the same two
+    sigmas.
+    """
     scene = Scene.of("sd1")
     models = {"text": scene.predicting(text), "spatial": scene.predicting(spatial, zsnr)}
     sigmas = second_of(scene, models["text"])
@@ -171,7 +173,10 @@ def test_a_pair_of_different_samplings_balances(host: Host) -> None:
 
 
 def second_of(scene: Scene, model: list) -> list:
-    """The sigmas of a model's second step of four: at the first one, models scale their noise each in its own way."""
+    """The sigmas of a model's second step of four.
+
+    At the first one, models scale their noise each in its own way.
+    """
     sigmas = scene.add("BasicScheduler", model=model, scheduler="normal", steps=4, denoise=1.0)[0]
     later = scene.add("SplitSigmas", sigmas=sigmas, step=1)[1]
     return scene.add("SplitSigmas", sigmas=later, step=1)[0]

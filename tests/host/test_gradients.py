@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.controls import CONTROLS, Control
 from testkit.host import Host
-from testkit.live_run import inspect, relative
+from testkit.live_run import (
+    inspect,
+    pull_agrees_with_finite_difference,
+    relative,
+    total_loss,
+)
+from testkit.scene import Scene
 
 SIZE = {"width": 128, "height": 128}
-
-
-def total_loss(pulls: dict) -> float:
-    return sum(float(r.losses.double().sum()) for pull in pulls.values() for r in pull.readings)
 
 
 def rebalanced_loss(run: Any, latent: Tensor, sigma: Tensor) -> float:
@@ -43,7 +44,9 @@ def test_the_loss_on_a_fixed_latent_falls_along_the_gradient(host: Host) -> None
 
 
 def test_the_balance_gradient_is_the_finite_difference(host: Host) -> None:
-    """Closed form times backprop through both networks, against moving the balance and reading the loss."""
+    """Closed form times backprop through both networks, against moving the balance and reading the
+    loss.
+    """
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
         slopes: list[Tensor] = []
@@ -76,24 +79,6 @@ def test_gradients_flow_through_gligen(host: Host) -> None:
     assert pull_agrees_with_finite_difference(host, Scene(**SIZE))
 
 
-def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
-    def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
-        def loss(at: Tensor) -> float:
-            pull = run.spatial.pull(at, sigma, run.objective, gradient=False)
-            return total_loss({"spatial": pull})
-
-        gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
-        direction = gradient / gradient.norm()
-        step = 0.02 * latent.norm()
-        difference = (loss(latent + step * direction) - loss(latent - step * direction)) / (
-            2 * step
-        )
-        return float((gradient * direction).sum()), float(difference)
-
-    slope, difference = inspect(host, scene, look)
-    return slope > 0 and relative(slope, difference) < 1e-2
-
-
 def test_early_exit_and_checkpointing_change_no_gradient(host: Host) -> None:
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
         from dataclasses import replace
@@ -123,7 +108,10 @@ def test_checkpointing_changes_no_image(host: Host) -> None:
 
 
 def test_gradients_need_no_differentiable_backend(host: Host) -> None:
-    """On the CPU the host chooses an attention backend without a backward; the pass must not use it."""
+    """On the CPU the host chooses an attention backend without a backward.
+
+    The pass must not use it.
+    """
     from comfy.ldm.modules import attention
 
     assert attention.optimized_attention is attention.attention_sub_quad

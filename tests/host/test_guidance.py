@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host, PromptError
 from testkit.live_run import inspect, relative
+from testkit.scene import Scene
 
 SIZE = {"width": 64, "height": 64, "gligen": False}
 GUIDANCE = {"scale": 30.0, "threshold": 0.0, "iterations": 1, "start": 0.0, "end": 0.67}
@@ -24,9 +24,10 @@ def guided(scene: Scene, **settings: Any) -> list:
 
 
 def moving_in_place(host: Host) -> Callable[[Any], Any]:
-    """What to apply to a guided model: it then moves the sampler's own latent, the plainest form of the algorithm.
+    """What to apply to a guided model, which then moves the sampler's own latent.
 
-    Only for samplers that hand the model the very latent that they go on with.
+    That is the plainest form of the algorithm. Only for samplers that hand the model the very
+    latent that they go on with.
     """
     latent_guidance = host.pack("nodes.host.sampling.latent_guidance")
 
@@ -86,7 +87,10 @@ def test_a_sampler_that_remembers_predictions_carries_it_nearly(host: Host) -> N
 
 
 def test_euler_is_the_explicit_algorithm(host: Host) -> None:
-    """x <- x - scale * sigma^2 * gradient, twice, then the step: each prediction and gradient of the live model."""
+    """x <- x - scale * sigma^2 * gradient, twice, then the step.
+
+    Each prediction and gradient of the live model.
+    """
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> Tensor:
         objective = (

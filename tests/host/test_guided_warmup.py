@@ -1,4 +1,7 @@
-"""The warm-up's guidance: the attention of the spatial branch's own evaluations moves the latent."""
+"""The warm-up's guidance.
+
+The attention of the spatial branch's own evaluations moves the latent.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
 from testkit.live_run import relative
+from testkit.scene import Scene
 
 SIZE = {"width": 64, "height": 64}
 WARM = {"warmup": 0.5, "guidance": 1.0}
@@ -90,7 +93,9 @@ def test_each_step_after_a_guided_one_starts_where_attention_moved_the_latent(ho
 
 @pytest.mark.parametrize("kind", ["sd1", "zero snr", "lcm"])
 def test_it_never_outweighs_the_noise(host: Host, kind: str) -> None:
-    """Few steps, or a schedule that begins with next to no signal, step over most of the noise at once."""
+    """Few steps, or a schedule that begins with next to no signal, step over most of the noise at
+    once.
+    """
     scene = Scene.of(kind)
     with nudges_of(host) as nudges:
         latent, _ = run(host, {"warmup": 0.5}, scene, steps=4)
@@ -228,7 +233,9 @@ def test_a_model_that_guides_itself_is_not_guided_twice(host: Host) -> None:
 
 
 def test_the_models_own_functions_see_the_latent_that_is_evaluated(host: Host) -> None:
-    """Perturbed attention and the like evaluate the model once more, at the latent that they are given."""
+    """Perturbed attention and the like evaluate the model once more, at the latent that they are
+    given.
+    """
     told = []
 
     def post_cfg(args: dict) -> Tensor:

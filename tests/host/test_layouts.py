@@ -1,4 +1,6 @@
-"""Layouts from other nodes' boxes, poses, masks and segmentation maps, and what they show, in the real executor."""
+"""Layouts from other nodes' boxes, poses, masks and segmentation maps, and what they show, in the
+real executor.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from testkit.branch_graphs import Scene
 from testkit.graph import Graph, Links
 from testkit.host import Host, PromptError
+from testkit.scene import Scene
 
 ONE = "a red cube: 0.25 0.5 0.75 1"
 POSE = {
@@ -324,7 +326,8 @@ def test_the_conditioning_alone_shows_what_matched(fresh: Host) -> None:
         layout=f"{ONE}\nblue balls: 0 0 1 1\nblue balls: 0 0 1 1",
     )
     fresh.run(scene)  # no sampler, no other output
-    text = "a red cube: red[2] cube[3]\nblue balls: blue[6] balls[7] (shared)\nblue balls: blue[6] balls[7] (shared)"
+    balls = "blue balls: blue[6] balls[7] (shared)"
+    text = f"a red cube: red[2] cube[3]\n{balls}\n{balls}"
     assert told(fresh, "text") == [[text]]
     assert fresh.run(scene, tokens=scene.tokens)["tokens"] == text
 

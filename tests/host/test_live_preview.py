@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host
+from testkit.scene import Scene
 
 
 @pytest.fixture

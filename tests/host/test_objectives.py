@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import Scene
 from testkit.host import Host, PromptError
 from testkit.live_run import inspect, relative
+from testkit.scene import Scene
 
 SIZE = {"width": 64, "height": 64, "gligen": False}
 JOINT = {"object_weights": "2, 0.5", "separate": 3.0, "enhance": 0.5}
@@ -68,7 +68,7 @@ def test_branch_weights_split_the_gradient(host: Host) -> None:
 
 
 def test_an_object_without_weight_does_not_move_the_balance(host: Host) -> None:
-    """With weight for the first alone, the balance goes where a layout of the first alone takes it."""
+    """With weight for the first alone, a layout of the first alone gives the same balance."""
     scene = Scene(**SIZE | {"gligen": True})
     first = scene.add("RealCompoLayout", layout="a red cube: 0.05 0.30 0.45 0.90")[0]
     alone = scene.add(

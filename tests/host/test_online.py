@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.branch_graphs import LORA, Scene
 from testkit.host import Host
 from testkit.live_run import relative
+from testkit.scene import LORA, Scene
 
 SIZE = {"width": 64, "height": 64}
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0}
@@ -49,7 +49,10 @@ def run(
 def test_with_the_balance_frozen_it_reads_what_the_look_ahead_reads(
     host: Host, checkpointing: bool
 ) -> None:
-    """Euler's provisional latent is then the one that the next step starts from: one gradient, a step later."""
+    """Euler's provisional latent is then the one that the next step starts from.
+
+    One gradient, a step later.
+    """
     sampling = {"steps": 4, "sampler_name": "euler", "cfg": 3.0}
     image, trace, ahead = run(host, FROZEN | {"online": False}, **sampling)
     late = run(host, FROZEN | {"online": True, "checkpointing": checkpointing}, **sampling)
@@ -62,7 +65,7 @@ def test_with_the_balance_frozen_it_reads_what_the_look_ahead_reads(
 
 @pytest.mark.parametrize("online", [False, True])
 def test_what_an_inpainting_sampler_keeps_has_no_say(host: Host, online: bool) -> None:
-    """Pixels that the balance cannot change neither move it nor make the steps of others smaller."""
+    """Pixels that the balance cannot change don't move it, nor make others' steps smaller."""
     scene = Scene(**SIZE)
     left = scene.add("SolidMask", value=1.0, width=32, height=64)[0]
     canvas = scene.add("SolidMask", value=0.0, width=64, height=64)[0]
@@ -112,7 +115,10 @@ def test_other_recipes_look_ahead_all_the_same(host: Host) -> None:
 
 
 def test_conditionings_with_weights_of_their_own_are_read_apart(fresh: Host) -> None:
-    """The host changes weights between them, so no graph may span both: each costs an evaluation more."""
+    """The host changes weights between them, so no graph may span both.
+
+    Each costs an evaluation more.
+    """
     scene = Scene(**SIZE)
     hooks = scene.add("CreateHookLoraModelOnly", lora_name=LORA, strength_model=0.8)[0]
     hooked = scene.add(

@@ -1,4 +1,7 @@
-"""The planner node in the real executor: offline, and asking a language model's server over real HTTP."""
+"""The planner node in the real executor.
+
+Offline, and asking a language model's server over real HTTP.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from testkit.branch_graphs import CHECKPOINT
 from testkit.chat_server import (
     KEY,
     MODEL,
@@ -31,6 +33,7 @@ from testkit.chat_server import (
 )
 from testkit.graph import Graph
 from testkit.host import Host, PromptError
+from testkit.scene import CHECKPOINT
 
 PROMPT = "two corgis to the left of a tabby cat"
 CORGI, OTHER, CAT = [0.1, 0.2, 0.3, 0.9], [0.3, 0.2, 0.5, 0.9], [0.6, 0.2, 0.9, 0.9]
@@ -369,7 +372,9 @@ def test_broken_servers_end_in_one_error_and_nothing_leaks(
 
 
 def check_nothing_leaked(host: Host, server: ChatServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither key, URL nor model in what the browser, the history or the log gets, tracebacks included."""
+    """Neither key, URL nor model in what the browser, the history or the log gets, tracebacks
+    included.
+    """
     formatter = logging.Formatter("%(message)s %(exc_info)s")
     seen = [
         repr(host.executor.status_messages),
@@ -538,7 +543,9 @@ def test_proxies_of_the_environment_get_nothing(
 
 
 def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Host) -> None:
-    """Phrases of the offline planner stand in the prompt for CLIP too, weights, hyphens and other scripts included."""
+    """Phrases of the offline planner stand in the prompt for CLIP too, weights, hyphens and other
+    scripts included.
+    """
     prompts = [
         "two corgis and a black-and-white cat, masterpiece",
         "a (red cube:1.3) on top of a ((blue ball)) beside the dog's bowl",
@@ -561,7 +568,9 @@ def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Ho
 
 
 def test_the_wait_is_shorter_than_the_timeout_says_where_asyncio_stops_it(fresh: Host) -> None:
-    """Work that refuses to be cancelled at once is still waited for, so that nothing is left running."""
+    """Work that refuses to be cancelled at once is still waited for, so that nothing is left
+    running.
+    """
     interruptible = fresh.pack("nodes.planner").interruptible
     done = []
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from realcompo_core.sampling.losses import enhance_loss, separate_loss
-from testkit.branch_graphs import PROMPT, Scene
 from testkit.host import Host, PromptError
+from testkit.scene import PROMPT, Scene
 
 GUIDANCE = {
     "separate": 1.0,

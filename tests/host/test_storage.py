@@ -1,4 +1,7 @@
-"""However weights are stored, loaded or compiled: the limits are stock, gradients are right, nothing is left behind."""
+"""However weights are stored, loaded or compiled.
+
+The limits are stock, gradients are right, nothing is left behind.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,21 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from test_gradients import pull_agrees_with_finite_difference
-from test_sampling import assert_limits
 from torch import Tensor, nn
 
-from testkit.branch_graphs import LORA, Scene
 from testkit.graph import Links
 from testkit.host import Host
-from testkit.live_run import inspect, relative
-from testkit.random_models import UNET, unet_weights
+from testkit.live_run import inspect, pull_agrees_with_finite_difference, relative
+from testkit.one_sided import assert_limits
+from testkit.random_models import SMALL_UNET, unet_weights
+from testkit.scene import LORA, Scene
 
-SMALL = UNET | {
-    "num_res_blocks": [1],
-    "channel_mult": (1,),
-    "transformer_depth": [1],
-    "transformer_depth_output": [1, 1],
-}
 FP8 = torch.float8_e4m3fn
 
 
 @cache
 def small_weights() -> dict[str, Tensor]:
-    return unet_weights(5, SMALL)
+    return unet_weights(5, SMALL_UNET)
 
 
 def loaded(weights: dict[str, Tensor], metadata: dict | None = None, **options: Any) -> Any:
@@ -85,7 +81,10 @@ def mixed_precision() -> Any:
 
 
 class Packed(torch.Tensor):
-    """Weights as GGUF loaders keep them: raw numbers in a tensor subclass that says the shape they stand for."""
+    """Weights as GGUF loaders keep them.
+
+    Raw numbers in a tensor subclass that says the shape they stand for.
+    """
 
     @classmethod
     def of(cls, weight: Tensor, *, quantise: bool) -> Packed:
@@ -165,7 +164,7 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def keeping(make: Callable[[], Any]) -> Callable[[Any], Any]:
-    """A function for a scene that makes a model once, where the host runs its nodes, and keeps it."""
+    """A function for a scene that makes a model once, where the host runs its nodes."""
     kept: list[Any] = []
 
     def function(_: Any) -> Any:
@@ -199,7 +198,9 @@ class Stored(Scene):
         return self.apply(self.latent, name)
 
     def weights(self) -> list[tuple]:
-        """Each weight's class and storage, and what autograd thinks of it, once the host has taken its patches off."""
+        """Each weight's class and storage, and what autograd thinks of it, once the host has taken
+        its patches off.
+        """
         import comfy.model_management
 
         with torch.inference_mode():
@@ -217,7 +218,9 @@ class Stored(Scene):
 
 
 def assert_clean_balance(scene: Stored) -> None:
-    """Dynamic runs balance at every step but one, and leave each weight, and the next image, as they were."""
+    """Dynamic runs balance at every step but one, and leave each weight, and the next image, as
+    they were.
+    """
     image, weights = scene.stock_image(), scene.weights()
     for online, steps in ((False, 3), (True, 2)):
         ours = scene.realcompo({"online": online}, steps=steps)
@@ -253,8 +256,10 @@ def gradient_of(scene: Stored) -> Tensor:
 def test_gradients_computed_in_low_precision(
     host: Host, dtype: torch.dtype, tolerance: float
 ) -> None:
-    """Losses are too coarse there for finite differences: the gradient is that of the same weights computed in fp32,
-    up to a few roundings of 11 and 8 bits."""
+    """The gradient is that of the same weights computed in fp32, up to a few roundings.
+
+    Of 11 and 8 bits: losses are too coarse there for finite differences.
+    """
     low, full = (gradient_of(Stored(host, partial(make, dtype))) for make in (computed, stored))
     assert relative(low, full) < tolerance
 
@@ -273,7 +278,10 @@ NO_VRAM, SOME = (
 
 @pytest.fixture
 def partly(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The host loads as much of a model as it would with so much memory; the rest is cast and patched at each call."""
+    """The host loads as much of a model as it would with so much memory.
+
+    The rest is cast and patched at each call.
+    """
     from comfy.model_management import LoadedModel
 
     load = LoadedModel.model_load
@@ -307,7 +315,10 @@ def test_partial_loading_with_checkpointing(host: Host, partly: None) -> None:
 
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As newer hosts cast offloaded weights on a GPU: into one buffer, as long as there is a stream for it."""
+    """As newer hosts cast offloaded weights on a GPU.
+
+    Into one buffer, as long as there is a stream for it.
+    """
     import comfy.model_management
     import comfy.ops
 
@@ -331,7 +342,9 @@ def test_weights_that_are_cast_into_a_shared_buffer(host: Host, streams: None) -
 
 
 class Compiler:
-    """A backend of torch.compile that changes nothing, and counts what it is given to compile and to run."""
+    """A backend of torch.compile that changes nothing, and counts what it is given to compile and
+    to run.
+    """
 
     def __init__(self) -> None:
         self.graphs = self.runs = 0
@@ -347,7 +360,9 @@ class Compiler:
 
 
 class Compiled(Stored):
-    """A scene whose model is compiled as the host's node does it, whose backends need a C++ compiler or a GPU."""
+    """A scene whose model is compiled as the host's node does it, whose backends need a C++
+    compiler or a GPU.
+    """
 
     def __init__(self, host: Host, compiler: Compiler, *parts: str) -> None:
         super().__init__(host, fp16)
@@ -385,7 +400,10 @@ def compiler() -> Iterator[Compiler]:
 
 @pytest.fixture
 def block(host: Host, compiler: Compiler) -> Compiled:
-    """A model of which one transformer block is compiled, all that is quickly done: attention is read there too."""
+    """A model of which one transformer block is compiled, all that is quickly done.
+
+    Attention is read there too.
+    """
     return Compiled(host, compiler, "diffusion_model.middle_block.1.transformer_blocks.0")
 
 

@@ -158,7 +158,7 @@ def test_sdxl_embeddings_move_both_encoders(host: Host, tmp_path: Path) -> None:
 
 def test_positions_are_rows_of_the_conditioning(host: Host) -> None:
     """The encoded prompt has one row for each position that can be found."""
-    from testkit.branch_graphs import Scene
+    from testkit.scene import Scene
 
     scene = Scene(prompt="very " * 80 + "red cube and blue ball")
     ((rows, options),) = host.run(scene, text=scene.text)["text"]

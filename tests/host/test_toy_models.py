@@ -1,4 +1,7 @@
-"""The trained toy models as ComfyUI's own objects: every stock node and RealCompo take them."""
+"""The trained toy models as ComfyUI's own objects.
+
+Every stock node takes them, and RealCompo works on them.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def test_the_weights_are_small_half_precision_safetensors_and_nothing_else() -> 
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
     for path in files:
         with safe_open(path, "pt") as tensors:
-            names = tensors.keys()
+            names = list(tensors.keys())
             assert {tensors.get_slice(name).get_dtype() for name in names} <= {"F16", "I32"}
 
 

@@ -1,4 +1,7 @@
-"""SepEn Train through the real host: what it learns, saves and resumes, and what it leaves alone."""
+"""SepEn Train through the real host.
+
+What it learns, saves and resumes, and what it leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_clean_state import (
-    Held,
-    break_down,
-    interrupt,
-    patched_attn2,
-    run_out_of_memory,
-    tensor_bytes,
-)
 
-from testkit.branch_graphs import PROMPT, Scene
+from testkit.failing import break_down, interrupt, patched_attn2, run_out_of_memory
 from testkit.graph import Links
+from testkit.held import Held, tensor_bytes
 from testkit.host import Host, PromptError
+from testkit.scene import PROMPT, Scene
 
 OBJECTS = "a red cube\na blue ball"
 TRAINING = {
@@ -56,7 +53,10 @@ EVERYWHERE = {
 
 @pytest.fixture(autouse=True)
 def loras(host: Host, tmp_path: Path) -> Iterator[Path]:
-    """An output folder of the test's own; its LoRAs are known to the loaders, as in a started server."""
+    """An output folder of the test's own.
+
+    Its LoRAs are known to the loaders, as in a started server.
+    """
     import folder_paths
 
     before = folder_paths.get_output_directory()
@@ -367,7 +367,10 @@ def test_a_failed_run_keeps_its_weights_and_leaves_nothing_behind(
 
 
 def failing_in_the_second_step(fail: Callable[[], None]) -> Callable:
-    """An attn2 patch that fails in the second training pass; the middle is read, so it is never recomputed."""
+    """An attn2 patch that fails in the second training pass.
+
+    The middle is read, so it is never recomputed.
+    """
     passes: list[Any] = []
 
     def patch(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:

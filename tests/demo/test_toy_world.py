@@ -1,4 +1,7 @@
-"""The toy world: its splits, sentences and painter, and the detectors that the benchmark trusts."""
+"""The toy world.
+
+Its splits, its sentences, its painter, and the detectors that the benchmark trusts.
+"""
 
 from __future__ import annotations
 
