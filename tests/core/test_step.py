@@ -95,7 +95,7 @@ def noise(batch: int = 1) -> Tensor:
 
 
 def kinds(settings: BalancerSettings, *, nudges: bool = False, steps: int = 6) -> list[Kind]:
-    """The kinds of a run's steps; a step waits where its balance follows the next one's attention."""
+    """The kinds of a run's steps; ``waiting`` as a run itself would find it."""
     schedule = Schedule(SIGMAS, settings.warmup_steps(steps), settings.every)
     found, waiting = [], False
     for step in range(steps):
@@ -205,7 +205,7 @@ def written_out(toy: Toy, settings: BalancerSettings, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("recipe", [Recipe.PAPER, Recipe.OFFICIAL])
 @pytest.mark.parametrize("warmup", [0.0, 0.34])
 def test_the_papers_recipes_are_the_algorithm_written_out(recipe: Recipe, warmup: float) -> None:
-    """In float64, over a whole run, at a step size where the balance neither rests nor saturates."""
+    """In float64, over a whole run; the balance neither rests nor saturates."""
     settings = BalancerSettings(recipe=recipe, warmup=warmup, step_scale=1e-5)
     toy = Toy(settings)
     expected = written_out(Toy(settings), settings, SIGMAS[0] * noise())
