@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo docs check-env lint types check browser test test-e2e \
+.PHONY: help host demo docs check-env style types lint check browser test test-e2e \
 	bench bench-full bench-planner bench-sepen quality search train-demo compbench
-WORKERS ?= logical  # processes of tests; logical: one for each core
+# Processes of tests; logical: one for each core.
+WORKERS ?= logical
 PYTEST = -m pytest --numprocesses $(WORKERS)
 # By a link that names this checkout: the nodes' relative imports leave it, whatever its name.
 TYPED = .check/types/realcompo_pack/nodes realcompo_core demo benchmarks testkit
@@ -21,21 +22,23 @@ docs: host  ## write the English texts, the help pages' tables and docs/settings
 check-env:
 	@python3 testkit/provision.py check
 
-lint: check-env  ## style
+style: check-env
 	@.check/run -m ruff check . && .check/run -m ruff format --check .
 
-types: check-env  ## types, of Python and of the editor's modules
+types: check-env
 	@.check/run -m ty check --error-on-warning $(TYPED)
 	@.check/node_modules/.bin/tsc --project tests/web
 
-check: lint types  ## lint, types and the tests that need no ComfyUI: in a minute
+lint: style types  ## style and types
+
+check: lint  ## lint, types and the tests that need no ComfyUI: in a minute
 	@.check/run $(PYTEST) --dist worksteal tests/core tests/demo tests/web
 
 browser: host  ## what the editor's tests need: Chromium and the newest frontend
 	@python3 testkit/provision.py browser
 
 test: check host browser  ## everything, on all cores
-	@.host/run $(PYTEST) --dist loadgroup tests/host tests/e2e
+	@.host/run $(PYTEST) --dist loadgroup tests/e2e tests/host
 
 test-e2e: host browser  ## real servers and a real browser
 	@.host/run -m pytest tests/e2e

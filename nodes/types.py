@@ -34,7 +34,7 @@ class Node(io.ComfyNode):
             return cls.run(**inputs)
 
     @classmethod
-    def run(cls, **inputs: Any) -> io.NodeOutput:
+    def run(cls, *args: Any, **inputs: Any) -> io.NodeOutput:
         raise NotImplementedError
 
 
@@ -47,5 +47,5 @@ class AsyncNode(Node):
             return await cls.run(**inputs)
 
     @classmethod
-    async def run(cls, **inputs: Any) -> io.NodeOutput:
+    async def run(cls, *args: Any, **inputs: Any) -> io.NodeOutput:
         raise NotImplementedError

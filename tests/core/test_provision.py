@@ -55,6 +55,9 @@ def test_every_place_claims_the_same_pythons(provision: ModuleType) -> None:
     first = ".".join(map(str, provision.MINIMUM_PYTHON))
     assert settings["project"]["requires-python"] == f">={first}"
     assert settings["tool"]["ruff"]["target-version"] == f"py{first.replace('.', '')}"
+    for name in ("check", "test"):
+        workflow = (FOLDER.parent / ".github" / "workflows" / f"{name}.yml").read_text()
+        assert f'python: ["{first}", ' in workflow
 
 
 def test_a_package_that_cannot_be_installed_is_named(provision: ModuleType) -> None:
@@ -95,6 +98,12 @@ def test_the_frontend_and_all_tools_of_the_checks_are_pinned(provision: ModuleTy
     assert {"ruff", "ty", "torch"} <= {line.partition("==")[0] for line in wanted}
     assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in wanted)
     assert re.search(r'"typescript": "[\d.]+"', provision.JAVASCRIPT_TOOLS.read_text())
+
+
+def test_a_commit_is_linted_as_make_check_does(provision: ModuleType) -> None:
+    hooks = (FOLDER.parent / ".pre-commit-config.yaml").read_text()
+    found = re.search(r"ruff-pre-commit\n\s+rev: v([\d.]+)", hooks)
+    assert found and f"ruff=={found[1]}" in provision.CHECK_TOOLS.read_text().splitlines()
 
 
 def test_both_environments_run_the_same_pytorch(provision: ModuleType) -> None:
