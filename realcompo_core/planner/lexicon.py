@@ -51,6 +51,9 @@ class Mark(Enum):
     JOIN = "and"
     COMMA = ","
     BREAK = "."
+    TO = "to"
+    AS = "as"
+    FOR = "for"
     VERB = "is"
     WHICH = "which"
     WITH = "with"
@@ -78,7 +81,8 @@ RELATIONS = {
     "at the foot of",
     Relation(
         Kind.ON
-    ): "on|upon|onto|atop|on top of|on the top of|at the top of|riding|riding on|mounted on",
+    ): "on|upon|onto|atop|on top of|on the top of|at the top of|riding|riding on|riding on top of|riding atop|sitting on top of|"
+    "standing on top of|lying on top of|perched atop|mounted on",
     Relation(Kind.FRONT): "in front of|in the front of",
     Relation(Kind.FRONT, swapped=True): "behind|at the back of|in back of|hidden by|hidden behind",
     Relation(Kind.INSIDE): "inside|inside of|within",
@@ -86,8 +90,9 @@ RELATIONS = {
     Relation(
         Kind.NEXT
     ): "next to|beside|near|near to|close to|adjacent to|alongside|along with|together with|facing|"
-    "opposite|across from|outside|outside of|right next to|on the side of|on side of|at the side of|to the side of|"
-    "by the side of|leaning against|surrounded by|among|nearby",
+    "opposite|across from|outside|outside of|right next to|on the side of|on side of|on either side of|on both sides of|on opposite sides of|at the side of|to the side of|"
+    "by the side of|leaning against|contrasts with|contrasted with|contrasting with|contrast with|compared to|compared with|"
+    "surrounded by|among|nearby",
     Relation(Kind.NEXT, vague=True): "at|by|against",
     Relation(Kind.BETWEEN): "between|in between",
 }
@@ -107,13 +112,17 @@ PLACES = {
 }
 MARKS = {
     Mark.JOIN: "and|&|plus|as well as|and also|then",
-    Mark.BREAK: "while|but|whereas|where|to|around|through|across|past|along|down|up|off|towards|toward|"
-    "about|until|when",
-    Mark.VERB: "is|are|was|were|be|being|there is|there are|there's|it is|it's|we see|you see|can be seen",
+    Mark.BREAK: "while|but|whereas|where|because|so that|around|through|across|past|along|down|up|off|towards|toward|"
+    "about|until|when|before|after|toward|over to|onwards|against the backdrop of|amid|amidst|throughout",
+    Mark.VERB: "is|are|was|were|be|being|there is|there are|there's|there was|there were|there stands|there lies|there sits|there hangs|it is|it's|it was|we see|you see|can be seen|have been|has been|had been|"
+    "that have been|that has been|which has been|been|becomes|became|seems|looks like",
     Mark.WHICH: "that|which|who",
     Mark.WITH: "with|wearing|having|has|have|made of|made out of|full of|filled with|covered in|covered with|"
     "dressed in|decorated with|that has|that have",
-    Mark.SKIP: "without|for|from|during|like|as|in the style of|style of|inspired by|instead of|except|not|"
+    Mark.TO: "to|in order to",
+    Mark.AS: "as",
+    Mark.FOR: "for",
+    Mark.SKIP: "without|from|during|like|dressed as|disguised as|known as|such as|depicted as|used as|in the style of|style of|inspired by|instead of|except|not|"
     "made by|drawn by|painted by",
     Mark.OF: "of",
     Mark.IT: "it|them|him",
@@ -130,7 +139,7 @@ OF_THE_PICTURE = ALONE | {
     Relation(Kind.LEFT, swapped=True): Place(x=1),
     Relation(Kind.ON): Place(y=-1),
 }
-SIDE_BY_SIDE = "side by side|in a row|in a line"
+SIDE_BY_SIDE = "side by side|side-by-side|in a row|in a line"
 
 # Nouns for the whole picture, what stands between them and its subject, and what else means the whole.
 MEDIA = _set(
@@ -141,7 +150,7 @@ DEPICTING = _set("of depicting showing featuring")
 CANVAS = MEDIA | _set("frame canvas")
 # Surroundings: not objects where anything else can be one; the materials only without an article ("on stone").
 SCENES = _set(
-    "park forest woods field meadow garden street road city town village kitchen bedroom bathroom room office beach "
+    "scene park forest woods field meadow garden street road city town village kitchen bedroom bathroom room office beach "
     "sky air desert sea ocean lawn ground floor wall night day daylight sunset sunrise dawn dusk morning evening "
     "afternoon rain fog mist nature countryside background landscape backyard yard jungle savanna savannah sunlight "
     "moonlight darkness winter summer autumn studio outdoors indoors underwater pavement sidewalk farm zoo hall "
@@ -166,41 +175,50 @@ PARTS = _set(
     "ribbon necklace earrings belt leaves branches petals sails smile expression color colour pattern texture "
     "background"
 )
-COLOURS = _set(
-    "red yellow green blue purple violet pink brown black white gray grey golden gold silver turquoise cyan "
-    "magenta beige crimson teal navy maroon olive"
-)
-ADJECTIVES = COLOURS | _set(
-    "big large huge small little tiny tall short long wide young old new fluffy shiny bright dark cute happy sad round "
-    "wooden metal metallic plastic leather fabric rubber striped spotted dotted beautiful pretty soft "
-    "smooth rough hot cold wet dry clean dirty heavy thin thick fat modern vintage colorful colourful pale deep light "
-    "sharp crisp cool fresh juicy warm delicate fuzzy sturdy sleek elegant rusty polished"
-)
-VERBS = _set(
-    "sits stands lies hangs rests floats flies sleeps walks runs jumps plays sit lie hang sleep appears sat stood lay "
-    "hung slept rested floated flew walked ran jumped swam swims grew grows shone shines"
-)
-PLURAL_VERBS = _set("stand rest float fly walk run jump play appear")
-ADVERBS = _set(
-    "slightly directly just right immediately far high partially partly all also both close"
-)
-NOUNS_IN_LY = _set(
-    "family butterfly dragonfly firefly lily jelly belly assembly anomaly monopoly folly bully dolly trolly curly ugly "
-    "lovely friendly silly chilly lonely hilly woolly"
-)
-NOUNS_IN_ING = _set(
-    "building painting ring wing king thing ceiling string spring swing earring wedding dumpling duckling sibling "
-    "evening morning pudding clothing sling railing awning lightning icing frosting stocking drawing carving piercing "
-    "being awning herring starling gosling viking sterling"
-)
-NOUNS_IN_ED = _set(
-    "bed shed sled seed weed reed steed moped bread biped thoroughbred centipede watershed"
-)
 SINGULAR_PAIRS = _set(
     "scissors glasses sunglasses jeans pants trousers shorts pliers tweezers binoculars headphones"
 )
 INVARIABLE = _set(
     "sheep deer fish moose salmon trout bison shrimp squid aircraft people cattle geese swine"
+)
+# Singular for all that they end in -s.
+SINGULAR_IN_S = _set(
+    "lens gas canvas series species atlas christmas news headquarters chess always sas texas mars swiss iris cosmos "
+    "pancreas bias molasses gymnastics tennis"
+)
+# What a digit measures: "a 2 story house" is one house.
+UNITS = _set(
+    "story storey stories door seat seater piece year inch foot lane wheel tier level layer d point way person headed "
+    "legged stage string ply speed string storied hour minute day cm mm km meter metre"
+)
+# Words before text that stands written in the picture.
+WRITING = _set(
+    "says say saying reads read reading written writing titled labeled labelled labeling word words text letters named "
+    "called sign spelling spells message phrase title slogan caption inscription"
+)
+ALSO_DESCRIBING = _set("nearby opposite outside inside near over adjacent")
+PARTICLES = _set("down up off")
+WITH_ALSO_DESCRIBING = _set("nearby opposite outside inside near over adjacent")
+PARTICLES = _set("run broken worn beat torn washed pick pop boarded curled rolled")
+# No objects, whatever stands before them.
+POINTERS = _set(
+    "he she they we you i me us there here other others same rest way top bottom left right front back side middle number "
+    "lot lots kind type sort bit variety"
+)
+# How things are put, in what is no thing: "in a neat row".
+ARRANGEMENTS = _set("row line circle formation pattern order way manner style position pose")
+# What can't be seen.
+ABSTRACT = _set(
+    "beauty elegance grace tranquility serenity peace joy happiness fun harmony contrast testament reminder symbol sense "
+    "feeling feelings moment memory memories delight escape passage time history culture tradition strength power energy "
+    "nostalgia comfort wonder awe anticipation excitement disagreement sophistication ambiance atmosphere silence luxury "
+    "adventure freedom happiness love pain fear hope luck pride warmth"
+)
+# Verbs that say how a thing stands, not to what: they link it to nothing.
+POSTURES = _set(
+    "sits stands lies hangs rests floats flies sleeps walks runs jumps plays sit lie hang sleep appears sat stood lay "
+    "hung slept rested floated flew walked ran jumped swam swims grew grows shone shines stand rest float fly walk run "
+    "jump play appear"
 )
 DEFINITE = _set("the this that these those both")
 INDEFINITE = _set("a an some another his her its their my your our each every no any")
@@ -230,6 +248,9 @@ QUANTITIES: dict[Words, int] = {
     ("a", "half", "dozen"): 6,
     ("a", "single"): 1,
 }
+
+
+RIDING = _set("rides rode ride riding")
 
 
 def _phrases(table: dict) -> Iterator[tuple[Words, Meaning]]:

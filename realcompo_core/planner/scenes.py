@@ -8,7 +8,9 @@ from itertools import pairwise
 
 from . import lexicon
 from .lexicon import Kind, Mark, Place, Relation
-from .mentions import Item, Mention, is_plural, mentions
+from .mentions import Item, Mention, mentions
+from .phrases import is_plural
+from .vocabulary import COLOURS, TEXTURES, is_adjective
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def _without_surroundings(items: Sequence[Item]) -> list[Item]:
             and isinstance(item, Mention)
             and not item.determiner
         )
-        if isinstance(item, Mention) and (bare or _is_surrounding(item)):
+        put = last == Relation(Kind.INSIDE, vague=True) and _is_arrangement(item)
+        if isinstance(item, Mention) and (bare or put or _is_surrounding(item)):
             out = out[:-1] if isinstance(last, Relation) else out
             out.append(Mark.BREAK)
         else:
@@ -112,8 +115,8 @@ def _with_parts(items: Sequence[Item]) -> list[Item]:
     out: list[Item] = []
     for item, after in zip(items, [*items[1:], Mark.BREAK], strict=True):
         last, owner = (out[-1] if out else None), (out[-2] if len(out) > 1 else None)
-        if isinstance(item, Mention) and isinstance(owner, Mention) and _is_part(last, item, after):
-            out[-2:] = [replace(owner, end=item.end, acting=item.acting)]
+        if isinstance(item, Mention) and isinstance(owner, Mention) and _is_part(owner, last, item, after):
+            out[-2:] = [replace(owner, end=item.end, verb=item.verb, cut=item.cut)]
             continue
         if isinstance(item, Mention) and last is Mark.WITH:
             companion = isinstance(owner, Mention) and not isinstance(after, Relation | Place)
@@ -138,8 +141,10 @@ def _with_actions(items: Sequence[Item]) -> list[Item]:
     out: list[Item] = []
     for item in items:
         last = out[-1] if out else None
-        acts = isinstance(item, Mention) and isinstance(last, Mention) and last.acting
-        out += [Relation(Kind.NEXT), item] if acts else [item]
+        if isinstance(item, Mention) and isinstance(last, Mention) and last.verb:
+            rides = last.verb in lexicon.RIDING
+            out.append(Relation(Kind.ON if rides else Kind.NEXT))
+        out.append(item)
     return out
 
 
@@ -147,23 +152,38 @@ def _is_style(mention: Mention) -> bool:
     return not mention.determiner and not lexicon.STYLE.isdisjoint(mention.noun)
 
 
+def _is_arrangement(item: Item) -> bool:
+    return isinstance(item, Mention) and item.noun[-1] in lexicon.ARRANGEMENTS
+
+
 def _is_canvas(mention: Mention) -> bool:
-    return mention.head in lexicon.CANVAS and (
-        not mention.determiner or mention.determiner in lexicon.DEFINITE
-    )
+    """Whether the picture itself is named: "the image", not "the wooden picture frame"."""
+    if mention.head not in lexicon.CANVAS or len(mention.noun) > 1 + (mention.noun[0] == "whole"):
+        return False
+    return not mention.determiner or mention.determiner in lexicon.DEFINITE
 
 
 def _is_surrounding(mention: Mention) -> bool:
-    material = mention.head in lexicon.MATERIALS and mention.determiner in ("", "the")
-    return material or mention.head in lexicon.SCENES
+    """Whether a place or a material gets no box: one without a colour or texture of its own."""
+    described = mention.name[:-1]
+    own = any(_has_look(word) for word in described)
+    if mention.head in lexicon.SCENES:
+        return not own
+    bare = not own and all(is_adjective(word) for word in described)
+    return mention.head in lexicon.MATERIALS and bare and mention.determiner in ("", "the")
 
 
-def _is_part(joint: Item | None, mention: Mention, after: Item) -> bool:
+def _has_look(word: str) -> bool:
+    parts = word.split("-")
+    return any(part in COLOURS or part in TEXTURES for part in parts)
+
+
+def _is_part(owner: Mention, joint: Item | None, mention: Mention, after: Item) -> bool:
     """Whether "with" or "in" a mention belongs to the thing before: a beard, a red dress, long hair."""
     clothes = mention.head in lexicon.PARTS and mention.count == 1
     if joint is Mark.WITH:
         return clothes or not (mention.determiner or isinstance(after, Place))
-    return clothes and joint == Relation(Kind.INSIDE, vague=True)
+    return clothes and not owner.cut and joint == Relation(Kind.INSIDE, vague=True)
 
 
 @dataclass
