@@ -237,9 +237,10 @@ class _Arranger:
                 (link.second, link.first) if self._is_turned(link) else (link.first, link.second)
             )
             along, across = (x, y) if link.kind in SIDEWAYS else (y, x)
-            if along.before(first, second) or (
-                link.kind is Kind.NEXT and along.before(second, first)
-            ):
+            stands = along.before(first, second)
+            if not stands and link.kind is Kind.NEXT:
+                stands = along.before(second, first)
+            if stands and link.level:
                 across.level(first, second)
         return x.ranks(), y.ranks()
 

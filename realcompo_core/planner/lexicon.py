@@ -27,13 +27,15 @@ class Relation:
     """A preposition; ``swapped`` says that the second thing takes the kind's first part.
 
     ``vague`` prepositions ("in", "at", "by") may also begin something that is no object: "at night". ``its`` ones
-    hold their second thing: "to its left".
+    hold their second thing: "to its left". ``rise`` is -1 where the first thing also stands higher, 1 where lower:
+    "to the upper left of".
     """
 
     kind: Kind
     swapped: bool = False
     vague: bool = False
     its: bool = False
+    rise: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ PLACES = {
 MARKS = {
     Mark.JOIN: "and|&|plus|as well as|and also|then",
     Mark.BREAK: "while|but|whereas|where|because|so that|around|through|across|past|along|down|up|off|towards|toward|"
-    "about|until|when|before|after|toward|over to|onwards|against the backdrop of|amid|amidst|throughout",
+    "about|via|until|when|before|after|toward|over to|onwards|against the backdrop of|amid|amidst|throughout",
     Mark.VERB: "is|are|was|were|be|being|there is|there are|there's|there was|there were|there stands|there lies|there sits|there hangs|it is|it's|it was|we see|you see|can be seen|have been|has been|had been|"
     "that have been|that has been|which has been|been|becomes|became|seems|looks like",
     Mark.WHICH: "that|which|who",
@@ -138,6 +140,10 @@ OF_THE_PICTURE = ALONE | {
     Relation(Kind.LEFT): Place(x=-1),
     Relation(Kind.LEFT, swapped=True): Place(x=1),
     Relation(Kind.ON): Place(y=-1),
+    Relation(Kind.LEFT, rise=-1): Place(-1, -1),
+    Relation(Kind.LEFT, rise=1): Place(-1, 1),
+    Relation(Kind.LEFT, swapped=True, rise=-1): Place(1, -1),
+    Relation(Kind.LEFT, swapped=True, rise=1): Place(1, 1),
 }
 SIDE_BY_SIDE = "side by side|side-by-side|in a row|in a line"
 
@@ -202,7 +208,7 @@ WITH_ALSO_DESCRIBING = _set("nearby opposite outside inside near over adjacent")
 PARTICLES = _set("run broken worn beat torn washed pick pop boarded curled rolled")
 # No objects, whatever stands before them.
 POINTERS = _set(
-    "he she they we you i me us there here other others same rest way top bottom left right front back side middle number "
+    "he she they we you i me us themselves itself himself herself myself yourself there here other others same rest way top bottom left right front back side middle number "
     "lot lots kind type sort bit variety"
 )
 # How things are put, in what is no thing: "in a neat row".
@@ -290,6 +296,8 @@ def _corners() -> Iterator[tuple[Words, Meaning]]:
             ((), ("corner",), ("side",), ("part",)),
         ):
             yield (*lead, *name, *tail), Place(x, y)
+            if lead == ("to", "the") and tail in ((), ("side",)):
+                yield (*lead, *name, *tail, "of"), Relation(Kind.LEFT, swapped=x > 0, rise=y)
 
 
 def _table() -> dict[Words, Meaning]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..words.tokens import DETERMINERS
 from . import lexicon
 from .lexicon import Kind, Mark, Meaning, Place, Relation
-from .phrases import Run, is_plural, leading_verbs, name_of
+from .phrases import Run, is_a_can, is_plural, leading_verbs, name_of
 from .symbols import Token, is_determiner, number, symbols_of
 from .vocabulary import Form, form_of, is_idle
 
@@ -65,7 +65,7 @@ def _add_names(items: list[Item], chunk: Sequence[Token], after: Meaning) -> Non
     if not chunk:
         return
     before = items[-1] if items else Mark.BREAK
-    if before is Mark.VERB and not (len(items) > 1 and isinstance(items[-2], Mention)):
+    if before is Mark.VERB and not _has_subject(items):
         before = Mark.BREAK  # "there are flying cars"
     found, cut = _named(chunk, items, before, after)
     if before is Mark.AS and not (cut or after is Mark.VERB):
@@ -111,6 +111,16 @@ def _named(
         found += mentioned
         before = Mark.OF
     return found, cut
+
+
+def _has_subject(items: Sequence[Item]) -> bool:
+    """Whether the clause so far names something."""
+    for item in reversed(items):
+        if item is Mark.BREAK:
+            return False
+        if isinstance(item, Mention):
+            return True
+    return False
 
 
 def _has_verb(items: Sequence[Item]) -> bool:
@@ -191,7 +201,8 @@ def _mention(part: Sequence[Token], run: Run, keep: int, end: int) -> Mention | 
     noun = run.words[run.start : end]
     if not noun or all(word in lexicon.POINTERS for word in noun):
         return None
-    if all(map(is_idle, noun)) and run.determiner in ("", "one"):
+    idle = all(map(is_idle, noun)) and not is_a_can(noun)
+    if idle and run.determiner in ("", "one", "each"):
         return None
     count = _count(run, end)
     return Mention(part[keep].start, part[end - 1].end, noun, run.determiner, count)

@@ -108,6 +108,11 @@ def _may_lead(word: str, before: Meaning, *, alone: bool) -> bool:
     return False
 
 
+def is_a_can(words: Sequence[str]) -> bool:
+    """Return whether words end in a can that is a thing: "a watering can"."""
+    return len(words) > 1 and words[-1] == "can" and words[-2] in KINDS_OF_CAN
+
+
 def _behind(words: Sequence[str], i: int) -> int:
     """The first word from ``i`` on that is no adverb."""
     while i < len(words) and is_adverb(words[i]):
@@ -120,7 +125,7 @@ def _name_end(run: Run, end: int) -> int:
     words = run.words
     while end - run.start > 1:
         last, before = words[end - 1], words[end - 2]
-        modal = last in MODALS and not (last == "can" and before in KINDS_OF_CAN)
+        modal = last in MODALS and not is_a_can(words[:end])
         dangling = last == "of" or (before == "of" and last in ARTICLES)
         said = last in PREDICATES and not is_adjective(before) and before not in NO_WORDS
         if not (modal or dangling or said or is_adverb(last)):
@@ -158,7 +163,7 @@ def _is_noun(run: Run, i: int) -> bool:
         return False
     if not is_adjective(word):
         return not (i == run.start and is_past(word))
-    return word in ALSO_ADJECTIVES and i > run.start and is_adjective(run.words[i - 1])
+    return word in ALSO_ADJECTIVES and i > run.start
 
 
 def _is_ing_verb(word: str, following: str, noun: str) -> bool:
@@ -171,7 +176,7 @@ def _is_past_verb(run: Run, i: int, noun: str) -> bool:
     word, rest = run.words[i], run.words[i + 1 :]
     if not rest:
         poses = word in lexicon.POSTURES and _is_place(run.after)
-        return poses or not may_be_noun(word) or is_agent(noun)
+        return poses or not may_be_noun(word) or is_agent(noun) or is_plural(noun)
     if all(is_idle(other) for other in rest):
         return True
     if may_be_noun(word) or noun in COVERERS:
@@ -193,7 +198,11 @@ def _is_third_person(run: Run, i: int, noun: str) -> bool:
 
 def _is_plain_verb(run: Run, i: int, noun: str, *, modal: bool) -> bool:
     word, last = run.words[i], i + 1 == len(run.words)
-    if modal or not may_be_noun(word):
+    if modal:
+        return True
+    if run.determiner in AGREEING and not run.joined:
+        return False
+    if not may_be_noun(word):
         return True
     several = is_plural(noun) and noun not in lexicon.SINGULAR_PAIRS and noun != "sports"
     if several:

@@ -23,11 +23,15 @@ class Thing:
 
 @dataclass(frozen=True)
 class Link:
-    """``first`` (an index of a thing) stands left of, above, on, in front of, in or next to ``second``."""
+    """``first`` (an index of a thing) stands left of, above, on, in front of, in or next to ``second``.
+
+    ``level`` says that neither is higher than the other where one is left, nor more to the side where one is above.
+    """
 
     kind: Kind
     first: int
     second: int
+    level: bool = True
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,9 @@ class _Reader:
         ends = [
             (objects[0], actor) if relation.swapped else (actor, objects[0]) for actor in actors
         ]
-        self.links += [Link(relation.kind, *pair) for pair in ends if pair[0] != pair[1]]
+        for first, second in ends:
+            if first != second:
+                self.links += _links(relation, first, second)
 
     def _split(self, thing: int) -> int:
         """Half of a group as a thing of its own, to have something between the halves."""
@@ -347,6 +353,18 @@ class _Reader:
             and (verb or commas)
             and (isinstance(then, Mention) or isinstance(self._item(i + 3), Mention))
         )
+
+
+def _links(relation: Relation, first: int, second: int) -> list[Link]:
+    """The links of a preposition; "to the upper left of" has two."""
+    if not relation.rise:
+        return [Link(relation.kind, first, second)]
+    first_is_higher = (relation.rise < 0) != relation.swapped
+    rise = (first, second) if first_is_higher else (second, first)
+    return [
+        Link(relation.kind, first, second, level=False),
+        Link(Kind.ABOVE, *rise, level=False),
+    ]
 
 
 def _both(one: Place, other: Place) -> Place:

@@ -16,6 +16,7 @@ QUOTED = re.compile(
     r"(?<!\w)(?:\"([^\"\n]{1,300})\"|\u201c([^\u201d\n]{1,300})\u201d|'([^'\n]{1,300})'"
     r"|\u2018([^\u2019\n]{1,300})\u2019)(?!\w)"
 )
+QUOTES = frozenset("\"'\u201c\u201d\u2018\u2019\u00ab\u00bb")  # that hold no writing: passed over
 PUNCTUATION = {",": Mark.COMMA, "&": Mark.JOIN, "+": Mark.JOIN}
 
 
@@ -79,6 +80,7 @@ def _tokens(text: str) -> list[Token]:
     found = [
         Token(match[0].lower().replace("\u2019", "'"), *match.span())
         for match in TOKEN.finditer(text)
+        if match[0] not in QUOTES
     ]
     quoted = [match.span() for match in QUOTED.finditer(text) if _is_writing(match, text)]
     if not quoted:
@@ -139,10 +141,15 @@ def _belongs(
         return len(chunk) > 0 and chunk[-1].text in lexicon.WITH_PARTICLES
     if meaning not in (Mark.JOIN, Mark.COMMA):
         return False
-    return _is_description(chunk, after)
+    return _is_description(chunk, after, _names_more(tokens, following + 1))
 
 
-def _is_description(chunk: Sequence[Token], after: str) -> bool:
+def _names_more(tokens: Sequence[Token], i: int) -> bool:
+    """Whether a plain word stands here, as the noun does behind its adjective."""
+    return meaning_at(tokens, i)[1] is None and not is_determiner(tokens[i].text)
+
+
+def _is_description(chunk: Sequence[Token], after: str, more: bool) -> bool:
     """Whether adjectives go on behind "and" or a comma: all that was said of the noun is one."""
     content: list[str] = []
     for token in reversed(chunk):
@@ -152,9 +159,9 @@ def _is_description(chunk: Sequence[Token], after: str) -> bool:
     if not content:
         return False
     if all(is_adjective(word) for word in content):
-        return True
+        return more or not is_participle(after)
     first = content[0]
-    goes_on = is_adjective(after) or is_participle(after)
+    goes_on = more and (is_adjective(after) or is_participle(after))
     if len(content) > 1:
         return goes_on and is_adjective(first)
     return goes_on and len(chunk) > 1 and is_participle(first)

@@ -60,7 +60,7 @@ ADJECTIVES = COLOURS.difference(_set("orange lime peach olive rust bronze copper
     "romantic dynamic dramatic geometric organic symmetrical fluorescent neon nearby ripening leafy shady bushy frilly "
     "ornamental decorative electric digital festive exotic petite stout sparkling bright-eyed gilded mighty noble humble sly "
     "clever wise brave curious playful mischievous timid shy swift slow fast rapid speedy nimble agile clumsy sunlit moonlit"
-    " powdery soapy foamy bubbly glassy chilly balmy harsh stark bleak gloomy murky grim soggy feeble frail hefty roomy spacious"
+    " powdery soapy foamy bubbly glassy chilly balmy harsh stark bleak gloomy murky grim soggy feeble frail hefty roomy spacious eager keen glad"
 )
 ADJECTIVE_ENDINGS = ("ous", "ful", "less", "ish", "like", "-colored", "-coloured", "-shaped", "-sized")
 NOT_ADJECTIVES = _set(
@@ -112,7 +112,7 @@ VERBS = _set(
     "spew splatter split sport sprawl sprinkle squeak squeal squirt stalk stamp startle stitch straddle strap strike string "
     "strip struggle strut submerge sun surprise swallow swap swat switch tackle taper tease tempt thaw thrive thrust tick "
     "tickle tighten top trace trap trickle trip trumpet tune untie vanish vibrate wail warn waltz waft weep welcome wiggle "
-    "wilt wobble worship wrangle yank zip say state contrast complement symbolize absorb accentuate"
+    "wilt wobble worship wrangle yank zip say state contrast complement gain grant symbolize magnify snowboard chug meow bleat absorb accentuate"
 )
 IRREGULAR_PASTS = _set(
     "became began bent bit bitten blew blown bought broke brought built burnt came caught chose clung crept cut dealt "
@@ -185,13 +185,13 @@ NOUNS_IN_LY = _set(
     "gully pulley rally tally ally reply supply italy july"
 )
 NOUNS_IN_ING = _set(
-    "building painting ring wing king thing ceiling string spring swing earring wedding dumpling duckling sibling "
+    "building painting ring wing king thing ceiling string spring swing earring wedding dumpling duckling sibling setting gathering meeting greeting marking serving covering shelving closing blessing "
     "evening morning pudding clothing sling railing awning lightning icing frosting stocking drawing carving piercing "
     "being herring starling gosling viking sterling sapling flooring seedling darling gosling hatchling yearling lettering "
     "topping filling stuffing scaffolding wiring plumbing roofing siding paneling panelling molding moulding bedding "
     "seasoning dressing coating packaging parking writing etching engraving offering landing crossing clearing opening "
-    "lining binding padding upholstering housing fencing decking matting netting sapling shilling sterling pling bling "
-    "underling nestling fledgling codling porcelaining outbuilding keyring bowstring shoestring offspring wingding"
+    "lining binding padding upholstering housing fencing decking matting netting sapling shilling sterling pling bling setting gathering meeting greeting marking serving covering shelving closing blessing "
+    "underling nestling fledgling codling porcelaining outbuilding setting ending gathering meeting greeting marking serving covering shelving keyring bowstring shoestring offspring wingding"
 )
 NOUNS_IN_ED = _set(
     "bed shed sled seed weed reed steed moped bread biped thoroughbred centipede watershed seaweed hundred red feed "
@@ -237,6 +237,7 @@ WORD_PAIRS = {
     "ironing": "board",
     "diving": "board",
     "building": "block blocks",
+    "magnifying": "mirror glass lens",
     "serving": "tray dish",
 }
 
