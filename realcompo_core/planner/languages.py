@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 WORD = re.compile(r"[^\W\d_]+")
-ENGLISH = frozenset("a an the of on with and is are in at by under above next to near behind".split())  # noqa: SIM905
+# Small words of English that none of the others has.
+ENGLISH = frozenset("the of and with are at by under above next to near behind".split())  # noqa: SIM905
 # Small words that no sentence of the language goes without.
 SMALL_WORDS = {
     "French": "le la les un une des du de et sur avec dans sous à au aux est en qui près",
@@ -15,9 +16,10 @@ SMALL_WORDS = {
     "Portuguese": "o a os as um uma e com em de do da no na sobre ao lado está",
     "Dutch": "de het een en met op in naast onder van is zit achter",
 }
-LANGUAGES = [frozenset(words.split()) for words in SMALL_WORDS.values()]
+SHARED = frozenset("a an as in is on the and of met die".split())  # noqa: SIM905 (with English)
+LANGUAGES = [frozenset(words.split()) - SHARED for words in SMALL_WORDS.values()]
 FEWEST_WORDS = 5  # of a phrase that is a sentence
-SMALL = 2  # of them must be small words
+SMALL = 2  # of them must be different small words
 # Scripts that are written without spaces, and letters of all others but Latin.
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]")
 LATIN = re.compile(r"[a-z\u00c0-\u024f]", re.IGNORECASE)
@@ -26,7 +28,7 @@ LONGEST_WORD = 6  # characters of a script without spaces
 
 def is_foreign(prompt: str, phrases: list[str]) -> bool:
     """Return whether a prompt is a sentence of another language, judged by a phrase that was read out of it."""
-    if ENGLISH.intersection(WORD.findall(prompt.lower())) - {"a", "in", "is", "an"}:
+    if ENGLISH.intersection(WORD.findall(prompt.lower())):
         return False
     return any(_is_sentence(phrase) for phrase in phrases)
 
@@ -39,5 +41,5 @@ def _is_sentence(phrase: str) -> bool:
         return False
     if not any(LATIN.search(word) for word in words):
         return True
-    known = max(sum(word in language for word in words) for language in LANGUAGES)
+    known = max(len(language.intersection(words)) for language in LANGUAGES)
     return len(words) >= FEWEST_WORDS and known >= SMALL

@@ -198,14 +198,14 @@ UNITS = _set(
     "legged stage string ply speed string storied hour minute day cm mm km meter metre"
 )
 # Words before text that stands written in the picture.
-WRITING = _set(
-    "says say saying reads read reading written writing titled labeled labelled labeling word words text letters named "
-    "called sign spelling spells message phrase title slogan caption inscription"
+SAYING = _set(
+    "says say saying said reads read reading written writing titled labeled labelled labeling named called spelling "
+    "spells spelled"
 )
+WRITING = _set("word words text letters letter sign message phrase title slogan caption inscription name")
 ALSO_DESCRIBING = _set("nearby opposite outside inside near over adjacent")
 PARTICLES = _set("down up off")
-WITH_ALSO_DESCRIBING = _set("nearby opposite outside inside near over adjacent")
-PARTICLES = _set("run broken worn beat torn washed pick pop boarded curled rolled")
+WITH_PARTICLES = _set("run broken worn beat torn washed pick pop boarded curled rolled")
 # No objects, whatever stands before them.
 POINTERS = _set(
     "he she they we you i me us themselves itself himself herself myself yourself there here other others same rest way top bottom left right front back side middle number "

@@ -82,20 +82,25 @@ def _tokens(text: str) -> list[Token]:
         for match in TOKEN.finditer(text)
         if match[0] not in QUOTES
     ]
-    quoted = [match.span() for match in QUOTED.finditer(text) if _is_writing(match, text)]
+    quoted = _writings(text)
     if not quoted:
         return found
     outside = [token for token in found if not _is_within(token, quoted)]
     return outside if any(token.text[0].isalnum() for token in outside) else found
 
 
-def _is_writing(match: re.Match, text: str) -> bool:
-    """Whether quotes hold words to be written in the picture: several, or after "says"."""
-    inside = next(part for part in match.groups() if part is not None)
-    if len(inside.split()) > 1:
-        return True
-    before = TOKEN.findall(text[max(match.start() - 60, 0) : match.start()].lower())
-    return any(word in lexicon.WRITING for word in before[-2:])
+def _writings(text: str) -> list[tuple[int, int]]:
+    """Start and end of every quote of words that stand written in the picture, "says" before it included."""
+    found = []
+    for match in QUOTED.finditer(text):
+        words = list(TOKEN.finditer(text, max(match.start() - 60, 0), match.start()))[-2:]
+        said = [word for word in words if word[0].lower() in lexicon.SAYING]
+        inside = next(part for part in match.groups() if part is not None)
+        titled = any(word[0].lower() in lexicon.WRITING for word in words)
+        if said or titled or len(inside.split()) > 1:
+            start = said[0].start() if said else match.start()
+            found.append((start, match.end()))
+    return found
 
 
 def _is_within(token: Token, spans: Sequence[tuple[int, int]]) -> bool:

@@ -71,7 +71,7 @@ NOT_ADJECTIVES = _set(
 # Verbs of pictures, in their plain form. Irregular pasts stand below.
 VERBS = _set(
     "accompany act add adjust adorn admire aim appear approach argue arrange arrive ask assemble assist attach attack "
-    "attend await bake balance bark bathe battle be become begin bend bite blend bloom blossom boil borrow bounce bow "
+    "attend await bake balance bark bathe battle become begin bend bite blend bloom blossom boil borrow bounce bow "
     "brave break brew brighten bring browse brush build bump burn burst bury buy buzz call capture caress carry carve "
     "catch celebrate chase chat check cheer chew chirp choose chop circle clasp claw clean clear climb cling clog clutch "
     "collect color colour come communicate compare compete complement compose conduct contain contrast converse cook "
@@ -297,9 +297,9 @@ def is_ing(word: str) -> bool:
 
 def is_past(word: str) -> bool:
     """Return whether a word is a past form, by its ending or the list of irregular ones."""
-    if word in PASTS:
-        return True
-    return word.endswith("ed") and len(word) > 3 and word not in NOUNS_IN_ED
+    if word in NOUNS_IN_ED:
+        return False
+    return word in PASTS or (word.endswith("ed") and len(word) > 3)
 
 
 def form_of(word: str) -> Form | None:
