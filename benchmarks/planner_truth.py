@@ -95,7 +95,9 @@ def faults_of(layout: Layout, truth: Truth) -> list[Fault]:
     """List how a layout differs from a known plan; an empty list means that all is right."""
     groups = _groups(layout)
     found = _matches(groups, truth)
-    faults = [fault for i, wanted in enumerate(truth.objects) for fault in _of(wanted, found.get(i))]
+    faults = [
+        fault for i, wanted in enumerate(truth.objects) for fault in _of(wanted, found.get(i))
+    ]
     faults += _extras(groups, found, truth)
     for first, relation, second in truth.relations:
         if first in found and second in found:

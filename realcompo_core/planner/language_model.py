@@ -16,14 +16,16 @@ from typing import Any
 
 from ..errors import InputError, within
 from ..layout.model import Box, Layout, LayoutObject
-from ..words.plain_text import pieces, plain, spans
-from ..words.tokens import DETERMINERS, Word, find, locate, words_of
+from ..words.plain_text import letters, pieces, plain
+from ..words.spelling import Spelling, places_of, spelled
+from ..words.tokens import DETERMINERS, Phrase, find, locate
 
 MAXIMUM_OBJECTS = 30  # as many as GLIGEN takes
 MAXIMUM_REPLY = 100_000  # characters
 MAXIMUM_STARTS = 64  # places in a reply where JSON is tried
 OVERSHOOT = 0.02 + 1e-9  # of the picture: how far a box may reach out of it and be clipped
 OUTER = " \t\n.,;:!?'\""
+BEFORE = re.compile(r"(?<![^\W_])([^\W_]+)\s+$")  # the last word before a place
 PHRASE_KEYS = ("phrase", "name", "label", "object")
 BOX_KEYS = ("box", "bbox", "bounding_box")
 
@@ -265,40 +267,32 @@ def _clipped(value: float) -> float:
 
 
 def _in_prompt(phrase: str, text: str) -> str:
-    """The prompt's own words for a phrase, where there is one way to read it; raises :class:`InputError`."""
-    wanted = [word.text for word in words_of(pieces(phrase.strip(OUTER)))]
-    words, places = words_of(pieces(text)), spans(text)
-    hits = [(hit[0] - 1, hit[-1] - 1) for hit in find(wanted, words)] if wanted else []
-    exact = [
-        _text(text, places, i, i + len(wanted) - 1)
-        for i in _starts(wanted, [word.text for word in words])
-    ]
-    counted = [_text(text, places, _with_determiners(words, first), last) for first, last in hits]
-    bare = [_text(text, places, first, last) for first, last in hits]
-    for readings in (exact[:1], counted, bare):
+    """Return the prompt's own words for a phrase, where there is one way to read it; raises :class:`InputError`."""
+    wanted = Phrase.of(phrase.strip(OUTER), letters)
+    spelling = spelled(letters(text))
+    exact = [hit for hit in _spans(wanted.whole, spelling)][:1]
+    bare = [(hit[0], hit[-1] + 1) for hit in find(wanted, spelling)]
+    counted = [(_with_determiners(text, start), end) for start, end in bare]
+    for spans in (exact, counted, bare):
+        readings = [" ".join(text[start:end].split()) for start, end in spans]
         if len({reading.lower() for reading in readings}) == 1:
             return readings[0]
     fix = "Copy the object's words from the description exactly as they stand there."
     raise InputError("phrase", "words of the description", _short(phrase), fix)
 
 
-def _starts(wanted: list[str], words: list[str]) -> Iterator[int]:
-    return (
-        i
-        for i in range(len(words) - len(wanted) + 1)
-        if wanted and words[i : i + len(wanted)] == wanted
-    )
+def _spans(needle: Spelling, text: Spelling) -> Iterator[tuple[int, int]]:
+    """Start and end in the text of every place of a phrase."""
+    for place in places_of(needle, text):
+        rows = text.rows(*place)
+        yield rows[0], rows[-1] + 1
 
 
-def _with_determiners(words: Sequence[Word], first: int) -> int:
+def _with_determiners(text: str, start: int) -> int:
     """The articles and counts that stand before a word belong to it."""
-    while first and words[first - 1].text in DETERMINERS:
-        first -= 1
-    return first
-
-
-def _text(text: str, places: list[tuple[int, int]], first: int, last: int) -> str:
-    return " ".join(text[places[first][0] : places[last][1]].split())
+    while (before := BEFORE.search(text[:start])) and before[1].lower() in DETERMINERS:
+        start = before.start(1)
+    return start
 
 
 def _short(value: Any) -> str:

@@ -202,7 +202,9 @@ SAYING = _set(
     "says say saying said reads read reading written writing titled labeled labelled labeling named called spelling "
     "spells spelled"
 )
-WRITING = _set("word words text letters letter sign message phrase title slogan caption inscription name")
+WRITING = _set(
+    "word words text letters letter sign message phrase title slogan caption inscription name"
+)
 ALSO_DESCRIBING = _set("nearby opposite outside inside near over adjacent")
 PARTICLES = _set("down up off")
 WITH_PARTICLES = _set("run broken worn beat torn washed pick pop boarded curled rolled")

@@ -30,7 +30,22 @@ from .vocabulary import (
 ALSO_ADJECTIVES = frozenset(("light", "metal", "plastic", "leather", "fabric", "rubber", "square"))
 # Adjectives behind their noun: "a window open", "a tower tall above the town".
 PREDICATES = frozenset(
-    ("open", "closed", "ready", "alone", "asleep", "awake", "tall", "high", "low", "full", "empty", "upright", "alive", "still")
+    (
+        "open",
+        "closed",
+        "ready",
+        "alone",
+        "asleep",
+        "awake",
+        "tall",
+        "high",
+        "low",
+        "full",
+        "empty",
+        "upright",
+        "alive",
+        "still",
+    )
 )
 ARTICLES = lexicon.DEFINITE | lexicon.INDEFINITE
 NO_WORDS = frozenset((",", "and", "&", "+", "plus", "of"))

@@ -119,7 +119,11 @@ def _with_parts(items: Sequence[Item]) -> list[Item]:
     out: list[Item] = []
     for item, after in zip(items, [*items[1:], Mark.BREAK], strict=True):
         last, owner = (out[-1] if out else None), (out[-2] if len(out) > 1 else None)
-        if isinstance(item, Mention) and isinstance(owner, Mention) and _is_part(owner, last, item, after):
+        if (
+            isinstance(item, Mention)
+            and isinstance(owner, Mention)
+            and _is_part(owner, last, item, after)
+        ):
             out[-2:] = [replace(owner, end=item.end, verb=item.verb, cut=item.cut)]
             continue
         if isinstance(item, Mention) and last is Mark.WITH:

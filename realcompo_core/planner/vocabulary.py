@@ -31,7 +31,9 @@ TEXTURES = _set(
     "polished fluffy smooth rough soft hard shiny rusty bumpy jagged glossy matte fuzzy furry sticky slimy rocky sandy "
     "grassy mossy dusty muddy snowy icy frozen cracked textured rugged lumpy prickly spiky feathery crystal wicker"
 )
-ADJECTIVES = COLOURS.difference(_set("orange lime peach olive rust bronze copper charcoal cream")) | _set(
+ADJECTIVES = COLOURS.difference(
+    _set("orange lime peach olive rust bronze copper charcoal cream")
+) | _set(
     # size and shape
     "big large huge small little tiny tall short long wide young old new giant gigantic enormous massive miniature "
     "narrow broad deep shallow thin thick slim slender fat plump round rounded oval circular rectangular triangular "
@@ -62,7 +64,17 @@ ADJECTIVES = COLOURS.difference(_set("orange lime peach olive rust bronze copper
     "clever wise brave curious playful mischievous timid shy swift slow fast rapid speedy nimble agile clumsy sunlit moonlit"
     " powdery soapy foamy bubbly glassy chilly balmy harsh stark bleak gloomy murky grim soggy feeble frail hefty roomy spacious eager keen glad"
 )
-ADJECTIVE_ENDINGS = ("ous", "ful", "less", "ish", "like", "-colored", "-coloured", "-shaped", "-sized")
+ADJECTIVE_ENDINGS = (
+    "ous",
+    "ful",
+    "less",
+    "ish",
+    "like",
+    "-colored",
+    "-coloured",
+    "-shaped",
+    "-sized",
+)
 NOT_ADJECTIVES = _set(
     "fish jellyfish goldfish starfish swordfish catfish dish radish polish handful mouthful armful spoonful bus "
     "octopus platypus walrus hibiscus cactus citrus"
@@ -152,7 +164,9 @@ STRONG = _set(
 )
 MODALS = _set("can could will would may might must shall should do does did has have had")
 # "a watering can" is a thing, "the dog can catch" is not.
-KINDS_OF_CAN = _set("watering soda trash garbage tin beer oil paint spray aluminum aluminium metal milk food coffee gas")
+KINDS_OF_CAN = _set(
+    "watering soda trash garbage tin beer oil paint spray aluminum aluminium metal milk food coffee gas"
+)
 
 # Who acts: behind these a word that may be a verb is one.
 AGENTS = _set(
@@ -161,7 +175,20 @@ AGENTS = _set(
     "butterfly squirrel panda penguin dolphin deer kitten puppy chef nurse robot knight king queen princess prince wizard "
     "witch clown farmer student athlete police policeman soldier tourist mechanic"
 )
-AGENT_ENDINGS = ("ner", "ter", "der", "cher", "rmer", "cker", "ler", "yer", "ist", "man", "woman", "cian")
+AGENT_ENDINGS = (
+    "ner",
+    "ter",
+    "der",
+    "cher",
+    "rmer",
+    "cker",
+    "ler",
+    "yer",
+    "ist",
+    "man",
+    "woman",
+    "cian",
+)
 NO_AGENTS = _set(
     "water paper butter letter winter glitter poster center filter plaster meter counter computer lighter litter otter "
     "banner corner dinner container liner ladder powder cinder shoulder border cider spider rocker locker sticker pepper "

@@ -97,7 +97,7 @@ VERBS = {
 QUOTES = {
     "A sign that says 'Text to Image'.": ["A sign"],
     "A shop with \u201cFresh Bread\u201d written on it": ["A shop"],
-    'a "big" cat and a \'small\' dog': ['a "big" cat', "a 'small' dog"],
+    "a \"big\" cat and a 'small' dog": ['a "big" cat', "a 'small' dog"],
     "dogs' toys beside the cat's bowl": ["dogs' toys", "the cat's bowl"],
 }
 TABLE = SURROUNDINGS | COMPARISONS | VERBS | QUOTES
