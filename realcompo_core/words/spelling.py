@@ -39,15 +39,21 @@ class Gap(Enum):
 
 @dataclass(frozen=True)
 class Spelling:
-    """Characters without spaces in lower case, the positions of the tokens of each, and the gap before each."""
+    """Characters without spaces in lower case, the positions of the tokens of each, and the gap before each.
+
+    ``unsaid`` are the positions of the brackets and underscores that were left out right before each.
+    """
 
     text: str
     positions: tuple[tuple[int, ...], ...]
     gaps: tuple[Gap, ...]
+    unsaid: tuple[tuple[int, ...], ...]
 
     def rows(self, start: int, end: int) -> tuple[int, ...]:
         """Return the token positions of the characters from ``start`` to ``end``, each once, in order."""
-        found = [row for rows in self.positions[start:end] for row in rows]
+        found = list(self.positions[start])
+        for i in range(start + 1, end):
+            found += [*self.unsaid[i], *self.positions[i]]
         return tuple(dict.fromkeys(found))
 
     def gap(self, i: int) -> Gap:
@@ -62,20 +68,27 @@ class Spelling:
 
 def spelled(pieces: Sequence[Piece]) -> Spelling:
     """Spell out a text's tokens."""
-    characters: list[str] = []
+    text = ""
     positions: list[tuple[int, ...]] = []
     gaps: list[Gap] = []
+    unsaid: list[tuple[int, ...]] = []
+    left_out: tuple[int, ...] = ()
     after_contraction = False
     for word in words_in(pieces):
-        letters = [letter for letter in read_out(word) if letter[0] not in UNSAID]
-        for i, (character, rows) in enumerate(letters):
-            before = characters[-1] if characters else ""
-            soft = _may_end(before, character) or (i == 0 and after_contraction)
-            gaps.append(Gap.SOFT if soft and characters else Gap.NONE if i else Gap.HARD)
-            characters.append(character)
+        letters = read_out(word)
+        begins = True
+        for character, rows in letters:
+            if character in UNSAID:
+                left_out += rows
+                continue
+            gaps.append(_gap(text[-1:], character, begins=begins, soft=after_contraction))
+            text += character
             positions.append(rows)
+            unsaid.append(left_out)
+            left_out = ()
+            begins = False
         after_contraction = "".join(character for character, _ in letters) in CONTRACTIONS
-    return Spelling("".join(characters), tuple(positions), tuple(gaps))
+    return Spelling(text, tuple(positions), tuple(gaps), tuple(unsaid))
 
 
 def places_of(needle: Spelling, text: Spelling) -> Iterator[tuple[int, int]]:
@@ -121,10 +134,15 @@ def _is_whole(needle: Spelling, text: Spelling, start: int) -> bool:
     return all(one is other or Gap.SOFT in (one, other) for one, other in pairs)
 
 
-def _may_end(before: str, after: str) -> bool:
-    if "'" in (before, after):
-        return True
-    return bool(before and (UNSPACED.match(before) or UNSPACED.match(after)))
+def _gap(before: str, after: str, *, begins: bool, soft: bool) -> Gap:
+    """The gap between two characters. A word begins after it, maybe one that a contraction cut off (``soft``)."""
+    if not before:
+        return Gap.HARD
+    if "'" in (before, after) or UNSPACED.match(before) or UNSPACED.match(after):
+        return Gap.SOFT
+    if begins:
+        return Gap.SOFT if soft else Gap.HARD
+    return Gap.NONE
 
 
 def _of_bytes(raw: Sequence[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tuple[int, ...]]]:
