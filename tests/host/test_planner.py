@@ -56,7 +56,7 @@ def config(fresh: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = Path(folder_paths.get_user_directory()) / "realcompo_planner.toml"
     path.parent.mkdir(exist_ok=True)
     monkeypatch.setenv(VARIABLE, KEY)
-    fresh.pack("nodes.planner").PLANS.layouts.clear()
+    fresh.pack("nodes.host.server.planning").PLANS.layouts.clear()
     yield path
     path.unlink(missing_ok=True)
 
@@ -185,7 +185,7 @@ def test_a_changed_profile_is_asked_anew(config: Path, fresh: Host, server: Chat
 def test_only_so_many_layouts_are_remembered(config: Path, fresh: Host, server: ChatServer) -> None:
     server.answers = [whole(GOOD)]
     config.write_text(table(server))
-    remembered = fresh.pack("nodes.planner").PLANS
+    remembered = fresh.pack("nodes.host.server.planning").PLANS
     remembered.size, size = 2, remembered.size
     try:
         for seed in (0, 1, 2):
@@ -562,7 +562,7 @@ def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Ho
 
 def test_the_wait_is_shorter_than_the_timeout_says_where_asyncio_stops_it(fresh: Host) -> None:
     """Work that refuses to be cancelled at once is still waited for, so that nothing is left running."""
-    interruptible = fresh.pack("nodes.planner").interruptible
+    interruptible = fresh.pack("nodes.host.server.planning").interruptible
     done = []
 
     async def work() -> None:
