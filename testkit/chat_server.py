@@ -1,4 +1,4 @@
-"""A language model's server for tests: the chat-completions protocol over real HTTP, answers by script."""
+"""A language model's server for tests: chat completions over real HTTP, answers by script."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class ChatServer:
     wrong: list[str] = field(default_factory=list)  # requests that break the protocol
     dropped: int = 0  # requests that the client gave up
     port: int = 0
+    path: str = PATH
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PATH.removesuffix('/chat/completions')}"
+        return f"http://127.0.0.1:{self.port}{self.path.removesuffix('/chat/completions')}"
 
     def __enter__(self) -> ChatServer:
         self._loop = asyncio.new_event_loop()
@@ -74,7 +75,7 @@ class ChatServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if (
             request.method != "POST"
-            or request.path != PATH
+            or request.path != self.path
             or request.content_type != "application/json"
         ):
             self.wrong.append(f"{request.method} {request.path} {request.content_type}")
@@ -124,7 +125,7 @@ def event(content: str | None, finish: str | None = None) -> bytes:
 def streamed(
     content: str, *, size: int = 3, end: bytes = b"data: [DONE]\n\n", pause: float = 0.0
 ) -> Answer:
-    """An answer in server-sent events of ``size`` characters; odd pieces of bytes, a comment, a usage event."""
+    """An answer in events of ``size`` characters; odd pieces of bytes, a comment, a usage event."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
@@ -152,6 +153,34 @@ def raw(body: bytes, *, status: int = 200, headers: dict | None = None) -> Answe
         )
 
     return answer
+
+
+def error(status: int, body: Any, **headers: str) -> Answer:
+    """An error as a server words it in JSON."""
+    return raw(json.dumps(body).encode(), status=status, headers=headers)
+
+
+def strict(content: str, refused: dict[str, tuple[int, Any]]) -> Answer:
+    """A server that refuses settings: for each a status and the body that says so."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        for setting, (status, words) in refused.items():
+            if setting in body:
+                return await error(status, words)(request)
+        return await whole(content)(request)
+
+    return answer
+
+
+def parts_streamed(content: str) -> Answer:
+    """Events whose deltas hold lists of parts, thinking first."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "let me see"}]}
+    deltas: list[Any] = [[thinking], [{"type": "text", "text": content}]]
+    choices = [{"index": 0, "delta": {"content": delta}} for delta in deltas]
+    lines = [f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices]
+    body = "".join([*lines, "data: [DONE]\n\n"]).encode()
+    return raw(body, headers={"Content-Type": "text/event-stream"})
 
 
 def cut_off() -> Answer:
