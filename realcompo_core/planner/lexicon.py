@@ -149,37 +149,41 @@ SIDE_BY_SIDE = "side by side|side-by-side|in a row|in a line"
 
 # Nouns for the whole picture, what stands between them and its subject, and what else means the whole.
 MEDIA = _set(
-    "photo photograph picture image painting drawing illustration render rendering sketch shot view closeup close-up "
-    "scene portrait snapshot watercolor watercolour photography depiction artwork art cartoon"
+    "photo photograph picture image painting drawing illustration render rendering sketch shot "
+    "view closeup close-up scene portrait snapshot watercolor watercolour photography depiction "
+    "artwork art cartoon"
 )
 DEPICTING = _set("of depicting showing featuring")
 CANVAS = MEDIA | _set("frame canvas")
 # Surroundings: not objects where anything else can be one; the materials only without an article ("on stone").
 SCENES = _set(
-    "scene park forest woods field meadow garden street road city town village kitchen bedroom bathroom room office beach "
-    "sky air desert sea ocean lawn ground floor wall night day daylight sunset sunrise dawn dusk morning evening "
-    "afternoon rain fog mist nature countryside background landscape backyard yard jungle savanna savannah sunlight "
-    "moonlight darkness winter summer autumn studio outdoors indoors underwater pavement sidewalk farm zoo hall "
-    "farmland prairie wilderness"
+    "scene park forest woods field meadow garden street road city town village kitchen bedroom "
+    "bathroom room office beach sky air desert sea ocean lawn ground floor wall night day "
+    "daylight sunset sunrise dawn dusk morning evening afternoon rain fog mist nature "
+    "countryside background landscape backyard yard jungle savanna savannah sunlight moonlight "
+    "darkness winter summer autumn studio outdoors indoors underwater pavement sidewalk farm "
+    "zoo hall farmland prairie wilderness"
 )
 MATERIALS = _set(
     "snow water grass sand wood stone concrete space spring light dark gravel marble mud ice dirt"
 )
 STYLE = _set(
-    "masterpiece quality detailed detail details realistic photorealistic hyperrealistic realism 8k 4k 2k hd uhd hdr "
-    "lighting focus bokeh style artstation trending resolution cinematic dramatic octane unreal photography art "
-    "digital vibrant colors colours composition atmosphere award-winning professional dslr lens film grain depth "
-    "highres high-res aesthetic mood anime minimalist abstract foreground render rendered watercolor watercolour oil "
-    "ink pixel 3d solo left right top bottom"
+    "masterpiece quality detailed detail details realistic photorealistic hyperrealistic "
+    "realism 8k 4k 2k hd uhd hdr lighting focus bokeh style artstation trending resolution "
+    "cinematic dramatic octane unreal photography art digital vibrant colors colours "
+    "composition atmosphere award-winning professional dslr lens film grain depth highres "
+    "high-res aesthetic mood anime minimalist abstract foreground render rendered watercolor "
+    "watercolour oil ink pixel 3d solo left right top bottom"
 )
 # What belongs to a thing: "a man with a beard" and "a woman in a red dress" are one object.
 PARTS = _set(
-    "hat cap helmet glasses sunglasses hair eyes eye beard moustache mustache tail wings wing ears ear legs leg arms "
-    "arm hands hand face nose mouth teeth horns horn fur skin feathers stripes spots dots door doors window windows "
-    "roof chimney wheels wheel handle handles dress suit jacket coat shirt t-shirt skirt trousers pants jeans shorts "
-    "scarf tie shoes boots socks gloves uniform costume armor armour kimono sweater hoodie robe crown collar bow "
-    "ribbon necklace earrings belt leaves branches petals sails smile expression color colour pattern texture "
-    "background"
+    "hat cap helmet glasses sunglasses hair eyes eye beard moustache mustache tail wings wing "
+    "ears ear legs leg arms arm hands hand face nose mouth teeth horns horn fur skin feathers "
+    "stripes spots dots door doors window windows roof chimney wheels wheel handle handles "
+    "dress suit jacket coat shirt t-shirt skirt trousers pants jeans shorts scarf tie shoes "
+    "boots socks gloves uniform costume armor armour kimono sweater hoodie robe crown collar "
+    "bow ribbon necklace earrings belt leaves branches petals sails smile expression color "
+    "colour pattern texture background"
 )
 SINGULAR_PAIRS = _set(
     "scissors glasses sunglasses jeans pants trousers shorts pliers tweezers binoculars headphones"
@@ -189,18 +193,19 @@ INVARIABLE = _set(
 )
 # Singular for all that they end in -s.
 SINGULAR_IN_S = _set(
-    "lens gas canvas series species atlas christmas news headquarters chess always sas texas mars swiss iris cosmos "
-    "pancreas bias molasses gymnastics tennis"
+    "lens gas canvas series species atlas christmas news headquarters chess always sas texas "
+    "mars swiss iris cosmos pancreas bias molasses gymnastics tennis"
 )
 # What a digit measures: "a 2 story house" is one house.
 UNITS = _set(
-    "story storey stories door seat seater piece year inch foot lane wheel tier level layer d point way person headed "
-    "legged stage string ply speed string storied hour minute day cm mm km meter metre"
+    "story storey stories door seat seater piece year inch foot lane wheel tier level layer d "
+    "point way person headed legged stage string ply speed storied hour minute day cm mm km "
+    "meter metre"
 )
 # Words before text that stands written in the picture.
 SAYING = _set(
-    "says say saying said reads read reading written writing titled labeled labelled labeling named called spelling "
-    "spells spelled"
+    "says say saying said reads read reading written writing titled labeled labelled labeling "
+    "named called spelling spells spelled"
 )
 WRITING = _set(
     "word words text letters letter sign message phrase title slogan caption inscription name"
@@ -210,23 +215,25 @@ PARTICLES = _set("down up off")
 WITH_PARTICLES = _set("run broken worn beat torn washed pick pop boarded curled rolled")
 # No objects, whatever stands before them.
 POINTERS = _set(
-    "he she they we you i me us themselves itself himself herself myself yourself there here other others same rest way top bottom left right front back side middle number "
-    "lot lots kind type sort bit variety"
+    "he she they we you i me us themselves itself himself herself myself yourself there here "
+    "other others same rest way top bottom left right front back side middle number lot lots "
+    "kind type sort bit variety"
 )
 # How things are put, in what is no thing: "in a neat row".
 ARRANGEMENTS = _set("row line circle formation pattern order way manner style position pose")
 # What can't be seen.
 ABSTRACT = _set(
-    "beauty elegance grace tranquility serenity peace joy happiness fun harmony contrast testament reminder symbol sense "
-    "feeling feelings moment memory memories delight escape passage time history culture tradition strength power energy "
-    "nostalgia comfort wonder awe anticipation excitement disagreement sophistication ambiance atmosphere silence luxury "
-    "adventure freedom happiness love pain fear hope luck pride warmth"
+    "beauty elegance grace tranquility serenity peace joy happiness fun harmony contrast "
+    "testament reminder symbol sense feeling feelings moment memory memories delight escape "
+    "passage time history culture tradition strength power energy nostalgia comfort wonder awe "
+    "anticipation excitement disagreement sophistication ambiance atmosphere silence luxury "
+    "adventure freedom love pain fear hope luck pride warmth"
 )
 # Verbs that say how a thing stands, not to what: they link it to nothing.
 POSTURES = _set(
-    "sits stands lies hangs rests floats flies sleeps walks runs jumps plays sit lie hang sleep appears sat stood lay "
-    "hung slept rested floated flew walked ran jumped swam swims grew grows shone shines stand rest float fly walk run "
-    "jump play appear"
+    "sits stands lies hangs rests floats flies sleeps walks runs jumps plays sit lie hang sleep "
+    "appears sat stood lay hung slept rested floated flew walked ran jumped swam swims grew "
+    "grows shone shines stand rest float fly walk run jump play appear"
 )
 DEFINITE = _set("the this that these those both")
 INDEFINITE = _set("a an some another his her its their my your our each every no any")
