@@ -4,11 +4,12 @@
     python -m benchmarks.planner --truth FILE.jsonl    sentences with known plans
     python -m benchmarks.planner --prompts FILE.txt --truth FILE.jsonl
 
-Generated are relations of two objects and counts, in the manner of T2I-CompBench's spatial and numeracy prompts, and
-sentences with verbs, surroundings and comparisons. Whether a relation holds is judged from the boxes alone, by their
-centres, overlap and gap. ``--truth`` scores prompts of your own, one JSON object a line, as ``planner_truth.py``
-describes; it reads GenEval's metadata too. ``--prompts`` plans the lines of a text file: those that the truth knows
-are scored, the others are shown. Exits with 1 where a goal is missed.
+Generated are relations of two objects and counts, in the manner of T2I-CompBench's spatial and
+numeracy prompts, and sentences with verbs, surroundings and comparisons. Whether a relation holds
+is judged from the boxes alone, by their centres, overlap and gap. ``--truth`` scores prompts of
+your own, one JSON object a line, as ``planner_truth.py`` describes; it reads GenEval's metadata
+too. ``--prompts`` plans the lines of a text file: those that the truth knows are scored, the others
+are shown. Exits with 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 def is_left(a: Box, b: Box) -> bool:
-    """a's centre lies left of b's, more to the side than up or down, and the boxes hardly overlap."""
+    """a's centre lies left of b's, more to the side than up or down, and the boxes hardly
+    overlap.
+    """
     dx, dy = offset(a, b)
     return dx > abs(dy) and overlap(a, b) < 0.1
 
@@ -277,7 +280,9 @@ def answer(question: Question) -> str | None:
 
 
 def measure(each: int) -> dict:
-    """Return shares of right layouts for relations, counts and the rest, per kind, and every failure."""
+    """Return shares of right layouts for relations, counts and the rest, per kind, and every
+    failure.
+    """
     report = score(questions(each))
     right_of = report["right_of"]
     counts = [kind for kind in right_of if kind.startswith("count ")]
@@ -311,7 +316,10 @@ def _share(right_of: dict[str, list[int]], kinds: list[str]) -> float:
 
 
 def score_files(prompts: Path | None, truth: Path | None) -> dict:
-    """Score the prompts that the truth knows; show the plans of others. Raises ValueError for a wrong line."""
+    """Score the prompts that the truth knows; show the plans of others.
+
+    Raises ValueError for a wrong line.
+    """
     truths = {known.prompt: known for known in (read_truths(truth) if truth else [])}
     lines = list(truths)
     if prompts:

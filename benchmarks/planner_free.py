@@ -1,4 +1,7 @@
-"""Generated sentences of another kind than relations and counts: verbs, surroundings, comparisons."""
+"""Generated sentences of another kind than relations and counts.
+
+Verbs, surroundings, comparisons.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ A file holds one JSON object a line::
      "relations": [["cup", "left of", "plate"]],
      "optional": ["kitchen"]}
 
-``count`` is not checked where it is left out. ``adjectives`` are all that belong to the noun; ``null`` checks none.
-``optional`` are nouns that may get a box and need not. GenEval's metadata lines are read as they are.
+``count`` is not checked where it is left out. ``adjectives`` are all that belong to the noun;
+``null`` checks none. ``optional`` are nouns that may get a box and need not. GenEval's metadata
+lines are read as they are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ Fault = tuple[str, str]  # its kind, and what it is about
 
 @dataclass(frozen=True)
 class Wanted:
-    """An object that a sentence names; ``count`` None is any, ``adjectives`` None are not checked."""
+    """An object that a sentence names.
+
+    ``count`` None is any, ``adjectives`` None are not checked.
+    """
 
     noun: tuple[str, ...]
     count: int | None = None
@@ -42,7 +46,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a prompt's layout must hold. ``relations`` name objects by their place in ``objects``."""
+    """What a prompt's layout must hold.
+
+    ``relations`` name objects by their place in ``objects``.
+    """
 
     prompt: str
     objects: tuple[Wanted, ...]
@@ -151,7 +158,9 @@ def _groups(layout: Layout) -> list[Group]:
 
 
 def _matches(groups: Sequence[Group], truth: Truth) -> dict[int, Group]:
-    """Give every wanted object the unused group that ends in its noun and shares most adjectives."""
+    """Give every wanted object the unused group that ends in its noun and shares most
+    adjectives.
+    """
     found: dict[int, Group] = {}
     longest_first = sorted(range(len(truth.objects)), key=lambda i: -len(truth.objects[i].noun))
     for i in longest_first:

@@ -106,7 +106,10 @@ def described(layout: LayoutValue) -> str:
 
 
 def warning(layout: LayoutValue, prompt: str) -> str:
-    """Return what the prompt seems to name beyond a model's layout, as a line of its own; "" for nothing."""
+    """Return what the prompt seems to name beyond a model's layout, as a line of its own.
+
+    "" for nothing.
+    """
     short = lacking(layout, prompt)
     return f"\nMissing, as it seems: {', '.join(short)}" if short else ""
 

@@ -32,7 +32,10 @@ class Asked:
 
 @dataclass
 class ChatServer:
-    """Serves on a port of its own, in a thread; the last of ``answers`` is given again and again."""
+    """Serves on a port of its own, in a thread.
+
+    The last of ``answers`` is given again and again.
+    """
 
     answers: list[Answer] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)

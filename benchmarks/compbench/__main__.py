@@ -3,10 +3,10 @@
     python -m benchmarks.compbench complex_val.txt --out output/compbench/complex \\
         --workflow workflows/realcompo_layout_planned.json
 
-That workflow takes Stable Diffusion 1.5 and GLIGEN, and plans each prompt's layout offline; any other that saves one
-image will do. A running server is driven over HTTP (``--server URL``, several on Ray), or servers are started
-(``--start-servers N``). The same command goes on with a run that was stopped: finished images stay, failed ones are
-tried again.
+That workflow takes Stable Diffusion 1.5 and GLIGEN, and plans each prompt's layout offline; any
+other that saves one image will do. A running server is driven over HTTP (``--server URL``, several
+on Ray), or servers are started (``--start-servers N``). The same command goes on with a run that
+was stopped: finished images stay, failed ones are tried again.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ OUTPUTS = ("SaveImage", "PreviewImage")
 
 @dataclass(frozen=True)
 class Names:
-    """Places (``NODE.INPUT``) and the image's node as a user names them; what is left empty is found."""
+    """Places (``NODE.INPUT``) and the image's node as a user names them.
+
+    What is left empty is found.
+    """
 
     prompts: Sequence[str] = ()
     seeds: Sequence[str] = ()
@@ -47,7 +50,9 @@ class Template:
         return self.graph.with_values(values)
 
     def settings(self) -> dict[str, Any]:
-        """What tells this workflow from others, whatever prompt, seed and layout it was saved with."""
+        """What tells this workflow from others, whatever prompt, seed and layout it was saved
+        with.
+        """
         empty = self.graph.with_values(dict.fromkeys([*self.prompts, *self.seeds, *self.layouts]))
         digest = hashlib.sha256(json.dumps(empty, sort_keys=True).encode()).hexdigest()
         places = {
@@ -119,7 +124,10 @@ def _places(graph: Graph, name: str) -> list[Place]:
 
 
 def _prompts(graph: Graph) -> tuple[Place, ...]:
-    """Texts that reach a positive input, and a planner's; several are the prompt if they say the same."""
+    """Texts that reach a positive input, and a planner's.
+
+    Several are the prompt if they say the same.
+    """
     starts = graph.places(*POSITIVE) or graph.places("conditioning")
     found = {place for start in starts for place in graph.texts(start)}
     for planner in graph.places("prompt", "text", of=PLANNER):
@@ -140,7 +148,10 @@ def _seeds(graph: Graph) -> tuple[Place, ...]:
 
 
 def _layouts(graph: Graph) -> tuple[Place, ...]:
-    """Where layouts go, if there are any: a layout of the workflow's own would fit no other prompt."""
+    """Where layouts go, if there are any.
+
+    A layout of the workflow's own would fit no other prompt.
+    """
     linked = {
         place.node for place in graph.places("layout", "boxes") if graph.source(place) is not None
     }

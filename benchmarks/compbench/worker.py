@@ -30,7 +30,10 @@ FAILURES = (ServerError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 @dataclass(frozen=True)
 class Site:
-    """A server: running at ``url``, or else to be started with a folder of models (None: ComfyUI's own)."""
+    """A server: running at ``url``, or else to be started with a folder of models (None.
+
+    ComfyUI's own).
+    """
 
     url: str | None = None
     models: Path | None = None
@@ -41,8 +44,8 @@ class Site:
 class Effort:
     """How hard an image is tried.
 
-    ``tries`` are attempts, ``pause`` the seconds between (doubling), ``limit`` those for each and ``patience`` those
-    for a server to come back.
+    ``tries`` are attempts, ``pause`` the seconds between (doubling), ``limit`` those for each and
+    ``patience`` those for a server to come back.
     """
 
     tries: int = 3
@@ -78,9 +81,10 @@ class Worker:
     async def make(self, template: Template, job: Job) -> Outcome:
         """Return an image, tried again after a failure as the effort says.
 
-        A node's error that comes twice in the same words is not tried a third time. Where a node says that its
-        inputs are wrong, other images of the same prompt and layout are not tried at all. Raises
-        :class:`Refusal` if the server does not take the workflow, which no image could change.
+        A node's error that comes twice in the same words is not tried a third time. Where a node
+        says that its inputs are wrong, other images of the same prompt and layout are not tried at
+        all. Raises :class:`Refusal` if the server does not take the workflow, which no image could
+        change.
         """
         question = (job.prompt, job.layout)
         if question in self.hopeless:

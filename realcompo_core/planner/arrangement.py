@@ -215,7 +215,10 @@ class _Arranger:
     def _component(
         self, members: list[int], columns: list[int], rows: list[int], frame: Frame
     ) -> dict[int, Frame]:
-        """Linked things in the cells of a grid: a column for each rank along x, a row for each along y."""
+        """Linked things in the cells of a grid.
+
+        A column for each rank along x, a row for each along y.
+        """
         cells: dict[tuple[int, int], list[int]] = {}
         for i in members:
             cells.setdefault((columns[i], rows[i]), []).append(i)
@@ -245,14 +248,19 @@ class _Arranger:
         return x.ranks(), y.ranks()
 
     def _is_turned(self, link: Link) -> bool:
-        """In front is lower in the picture; of two side by side, one asked to the right goes there."""
+        """In front is lower in the picture.
+
+        Of two side by side, one asked to the right goes there.
+        """
         asked = self._place(link.first).x == 1 or self._place(link.second).x == -1
         return link.kind is Kind.FRONT or (link.kind is Kind.NEXT and asked)
 
     def _sizes(
         self, cells: dict, axis: int, total: Callable[[Iterable[float]], float]
     ) -> list[tuple[float, float]]:
-        """Start and end of each column (axis 0) or row (1) of a grid, by what stands in its cells."""
+        """Start and end of each column (axis 0) or row (1) of a grid, by what stands in its
+        cells.
+        """
         lines = [
             [members for at, members in cells.items() if at[axis] == line]
             for line in range(_lines(cells, axis))
@@ -274,7 +282,10 @@ class _Arranger:
         )
 
     def _weight(self, i: int) -> float:
-        """How much of a side a thing wants: a group is as wide as its rows, a container as what it holds."""
+        """How much of a side a thing wants.
+
+        A group is as wide as its rows, a container as what it holds.
+        """
         inside = sum(self._weight(child) for child, parent in self.parents.items() if parent == i)
         return max(math.ceil(math.sqrt(self.scene.things[i].count)), inside + 1 if inside else 1)
 
@@ -301,7 +312,10 @@ class _Arranger:
         return self.scene.places.get(i, Place())
 
     def _side(self, component: list[int], axis: str, ranks: list[int]) -> int:
-        """Where along an axis a component was asked to stand; one that spreads along it takes the whole of it."""
+        """Where along an axis a component was asked to stand.
+
+        One that spreads along it takes the whole of it.
+        """
         asked = [
             getattr(self._place(i), axis)
             for i in component
@@ -320,7 +334,10 @@ def components_of(members: list[int], links: list[Link]) -> list[list[int]]:
 
 
 def _thirds(spots: set[int]) -> list[tuple[int, tuple[float, float]]]:
-    """Start and end, in 0..1, of the asked ones of three parts; the middle is kept free beside a lone side."""
+    """Start and end, in 0..1, of the asked ones of three parts.
+
+    The middle is kept free beside a lone side.
+    """
     kept = sorted(spots | {0}) if len(spots) == 1 else sorted(spots)
     bounds = dict(
         zip(

@@ -10,7 +10,9 @@ from .rules import plan
 
 
 def lacking(layout: Layout, prompt: str) -> list[str]:
-    """Return what a layout has too few of: "a tabby cat", "two corgis (1 of 2)"; [] where the rules find no plan.
+    """Return what a layout has too few of: "a tabby cat", "two corgis (1 of 2)".
+
+    [] where the rules find no plan.
 
     Objects are compared by the characters of the prompt that their phrases stand for.
     """

@@ -109,7 +109,9 @@ class Convention:
 
 
 def schema(convention: Convention, most: int) -> dict[str, Any]:
-    """Return the JSON schema of a reply with at most so many objects, for servers that hold a model to one."""
+    """Return the JSON schema of a reply with at most so many objects, for servers that hold a
+    model to one.
+    """
     phrase, box = convention.phrase_key.value, convention.box_key.value
     numbers = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
     entry = {

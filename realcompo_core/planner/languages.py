@@ -27,7 +27,9 @@ LONGEST_WORD = 6  # characters of a script without spaces
 
 
 def is_foreign(prompt: str, phrases: list[str]) -> bool:
-    """Return whether a prompt is a sentence of another language, judged by a phrase that was read out of it."""
+    """Return whether a prompt is a sentence of another language, judged by a phrase that was
+    read out of it.
+    """
     if ENGLISH.intersection(WORD.findall(prompt.lower())):
         return False
     return any(_is_sentence(phrase) for phrase in phrases)

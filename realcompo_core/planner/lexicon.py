@@ -1,4 +1,7 @@
-"""The English that the offline planner knows: where things stand, and which words are no objects."""
+"""The English that the offline planner knows.
+
+Where things stand, and which words are no objects.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ class Kind(Enum):
 class Relation:
     """A preposition; ``swapped`` says that the second thing takes the kind's first part.
 
-    ``vague`` prepositions ("in", "at", "by") may also begin something that is no object: "at night". ``its`` ones
-    hold their second thing: "to its left". ``rise`` is -1 where the first thing also stands higher, 1 where lower:
-    "to the upper left of".
+    ``vague`` prepositions ("in", "at", "by") may also begin something that is no object: "at
+    night". ``its`` ones hold their second thing: "to its left". ``rise`` is -1 where the first
+    thing also stands higher, 1 where lower: "to the upper left of".
     """
 
     kind: Kind
@@ -130,7 +133,8 @@ MARKS = {
     Mark.IT: "it|them|him",
     Mark.EACH_OTHER: "each other|one another",
 }
-# Prepositions with nothing after them, "a lamp above", and of the whole, "at the top of the picture".
+# Prepositions with nothing after them, "a lamp above", and of the whole, "at the top of the
+# picture".
 ALONE = {
     Relation(Kind.ABOVE): Place(y=-1),
     Relation(Kind.ABOVE, swapped=True): Place(y=1),
@@ -147,7 +151,8 @@ OF_THE_PICTURE = ALONE | {
 }
 SIDE_BY_SIDE = "side by side|side-by-side|in a row|in a line"
 
-# Nouns for the whole picture, what stands between them and its subject, and what else means the whole.
+# Nouns for the whole picture, what stands between them and its subject, and what else means the
+# whole.
 MEDIA = _set(
     "photo photograph picture image painting drawing illustration render rendering sketch shot "
     "view closeup close-up scene portrait snapshot watercolor watercolour photography depiction "
@@ -155,7 +160,8 @@ MEDIA = _set(
 )
 DEPICTING = _set("of depicting showing featuring")
 CANVAS = MEDIA | _set("frame canvas")
-# Surroundings: not objects where anything else can be one; the materials only without an article ("on stone").
+# Surroundings: not objects where anything else can be one; the materials only without an article
+# ("on stone").
 SCENES = _set(
     "scene park forest woods field meadow garden street road city town village kitchen bedroom "
     "bathroom room office beach sky air desert sea ocean lawn ground floor wall night day "

@@ -1,4 +1,7 @@
-"""A prompt as a row of things mentioned and the words that put them in place; rules, no language model."""
+"""A prompt as a row of things mentioned and the words that put them in place.
+
+Rules, no language model.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,12 @@ MAXIMUM_COUNT = 30  # more are one crowd
 
 @dataclass(frozen=True)
 class Mention:
-    """Words that name something: ``start`` to ``end`` of the text; ``noun`` are those without article and count.
+    """Words that name something: ``start`` to ``end`` of the text.
 
-    ``determiner`` is the first article or count, "" without. ``verb`` is what the thing does to what comes next,
-    "" for nothing. ``cut`` says that a verb stood behind it: "a cat sitting".
+    ``noun`` are those without article and count.
+
+    ``determiner`` is the first article or count, "" without. ``verb`` is what the thing does to
+    what comes next, "" for nothing. ``cut`` says that a verb stood behind it: "a cat sitting".
     """
 
     start: int
@@ -76,7 +81,10 @@ def _add_names(items: list[Item], chunk: Sequence[Token], after: Meaning) -> Non
 
 
 def _add_meaning(items: list[Item], meaning: Meaning) -> None:
-    """Add a meaning as it stands behind others: "which" binds to the thing right before, over a comma."""
+    """Add a meaning as it stands behind others.
+
+    "which" binds to the thing right before, over a comma.
+    """
     if isinstance(meaning, Relation) and meaning.its:
         items += [replace(meaning, its=False), Mark.IT]
     elif meaning is Mark.WHICH:
@@ -90,7 +98,9 @@ def _add_meaning(items: list[Item], meaning: Meaning) -> None:
 def _named(
     chunk: Sequence[Token], items: Sequence[Item], before: Item, after: Meaning
 ) -> tuple[list[Item], bool]:
-    """The mentions in plain words, each article or count beginning one, and whether a verb was among them."""
+    """The mentions in plain words, each article or count beginning one, and whether a verb was
+    among them.
+    """
     parts = _parts(chunk)
     found: list[Item] = []
     cut = False
@@ -209,7 +219,10 @@ def _mention(part: Sequence[Token], run: Run, keep: int, end: int) -> Mention | 
 
 
 def _starts(words: Sequence[str]) -> tuple[int, int]:
-    """Where the noun's words start, and where the phrase does: it keeps articles and counts only."""
+    """Where the noun's words start, and where the phrase does.
+
+    It keeps articles and counts only.
+    """
     length = _quantity(words)
     if length:
         return length, 0 if DETERMINERS.issuperset(words[:length]) else length
@@ -248,6 +261,9 @@ def _count(run: Run, end: int) -> int:
 
 
 def _counts_singulars(run: Run, i: int, end: int) -> bool:
-    """Whether a digit counts a noun without a plural ending: "4 fire hydrant", not "a 2 story house"."""
+    """Whether a digit counts a noun without a plural ending.
+
+    "4 fire hydrant", not "a 2 story house".
+    """
     measures = end > run.start + 1 and run.words[run.start] in lexicon.UNITS
     return i == 0 and not measures

@@ -56,8 +56,9 @@ AGREEING = frozenset(("a", "an", "one", "another", "each", "every", "1"))
 class Run:
     """Words in a row without article, count or meaning inside.
 
-    ``start`` is where the noun's words begin behind article and count. ``direct`` says that an article follows,
-    else ``after`` is what does. ``joined`` says that "and" stands before: "the jar and the lid gleam".
+    ``start`` is where the noun's words begin behind article and count. ``direct`` says that an
+    article follows, else ``after`` is what does. ``joined`` says that "and" stands before: "the jar
+    and the lid gleam".
     """
 
     words: tuple[str, ...]
@@ -91,7 +92,9 @@ def name_of(run: Run) -> tuple[int, int]:
 def leading_verbs(
     words: Sequence[str], before: Meaning, after: Meaning, *, direct: bool, acting: bool
 ) -> int:
-    """Return how many words at the start of a run are verbs: those of "and reads", "to reach", "is pouring".
+    """Return how many words at the start of a run are verbs.
+
+    Those of "and reads", "to reach", "is pouring".
 
     ``acting`` says that its clause had a verb already: "sits on a bench, reading books".
     """
@@ -136,7 +139,10 @@ def _behind(words: Sequence[str], i: int) -> int:
 
 
 def _name_end(run: Run, end: int) -> int:
-    """Where the noun's words end before ``end``: adverbs and "can" are cut off, the first word never."""
+    """Where the noun's words end before ``end``.
+
+    Adverbs and "can" are cut off, the first word never.
+    """
     words = run.words
     while end - run.start > 1:
         last, before = words[end - 1], words[end - 2]

@@ -1,6 +1,7 @@
 """Replies of language models as layouts.
 
-Replies are untrusted text: parsed, checked and mended where only one meaning is possible, never executed.
+Replies are untrusted text: parsed, checked and mended where only one meaning is possible, never
+executed.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ Entry = tuple[Any, Any]  # a phrase and its numbers, unchecked
 def read_reply(reply: str, prompt: str, convention: Convention) -> Layout:
     """Return a model's reply as a layout for a prompt, boxes normalised.
 
-    Understood are JSON, bare or fenced or in prose, ``{"objects": [{"phrase": ..., "box": [...]}]}`` or the list
-    alone, its entries as pairs, one a line or as ``{"a cat": [...]}`` too, and LMD's and RealCompo's
-    ``Objects: [('a cat', [x, y, w, h]), ...]``. Lines such as ``Position: [2, 5]`` are passed over, for token
-    positions are never taken from a model. A phrase that differs from the prompt in case, articles, counts or
-    number takes the prompt's words, and a box that reaches out by up to 2% is clipped. Raises
-    :class:`InputError` for anything else.
+    Understood are JSON, bare or fenced or in prose, ``{"objects": [{"phrase": ..., "box":
+    [...]}]}`` or the list alone, its entries as pairs, one a line or as ``{"a cat": [...]}`` too,
+    and LMD's and RealCompo's ``Objects: [('a cat', [x, y, w, h]), ...]``. Lines such as ``Position:
+    [2, 5]`` are passed over, for token positions are never taken from a model. A phrase that
+    differs from the prompt in case, articles, counts or number takes the prompt's words, and a box
+    that reaches out by up to 2% is clipped. Raises :class:`InputError` for anything else.
     """
     if len(reply) > MAXIMUM_REPLY:
         expected = f"at most {MAXIMUM_REPLY} characters"
@@ -87,7 +88,10 @@ def _answer(reply: str) -> str:
 
 
 def _entries(text: str) -> list[Entry]:
-    """The phrase and numbers of each object; the last list of a reply counts, for models think first."""
+    """The phrase and numbers of each object.
+
+    The last list of a reply counts, for models think first.
+    """
     parts = list(values_of(text))
     strict = [(part, [one for one in found if one.strict]) for part, found in parts]
     entries = _last(strict) or _pairs(text) or _last(parts)
@@ -107,7 +111,10 @@ def _last(parts: Sequence[tuple[str, Sequence[Found]]]) -> list[Entry] | None:
 
 
 def _lists(text: str, found: Sequence[Found]) -> Iterator[list[Entry]]:
-    """The entries of every list in a text; objects that follow each other, one a line, are one list."""
+    """The entries of every list in a text.
+
+    Objects that follow each other, one a line, are one list.
+    """
     lines: list[Found] = []
     for one in found:
         listed = _listed(one.value)
@@ -122,7 +129,10 @@ def _lists(text: str, found: Sequence[Found]) -> Iterator[list[Entry]]:
 
 
 def _listed(value: Any) -> list[Entry] | None:
-    """The entries of a decoded list of objects, or of an object that holds one; None for other values."""
+    """The entries of a decoded list of objects, or of an object that holds one.
+
+    None for other values.
+    """
     if isinstance(value, dict):
         held = [[item] if _is_mapping(item) else item for item in value.values()]
         lists = [found for item in held if (found := _list_of(item)) is not None]
@@ -184,7 +194,9 @@ def _entries_of(item: Any) -> Iterator[Entry]:
 
 
 def _pairs(text: str) -> list[Entry]:
-    """The ``('a cat', [x, y, w, h])`` of a text's ``Objects:`` part, or of the whole text where there is none."""
+    """The ``('a cat', [x, y, w, h])`` of a text's ``Objects:`` part, or of the whole text where
+    there is none.
+    """
     head = OBJECTS.search(text)
     text = text[head.end() :] if head else text
     rest = OTHER.search(text)
@@ -200,7 +212,10 @@ def _pairs(text: str) -> list[Entry]:
 
 
 def _check_between(text: str, found: Sequence[re.Match]) -> None:
-    """Nothing but commas may stand between pairs, and no begun pair after them: none is dropped in silence."""
+    """Nothing but commas may stand between pairs, and no begun pair after them.
+
+    None is dropped in silence.
+    """
     gaps = [text[one.end() : other.start()] for one, other in pairwise(found)]
     after = text[found[-1].end() :].lstrip()
     begun = after.startswith(",") and after[1:].lstrip()[:1] in tuple("([{'\"")
@@ -216,7 +231,10 @@ def _check_between(text: str, found: Sequence[re.Match]) -> None:
 
 
 def _check_unit(boxes: Sequence[Any], convention: Convention) -> None:
-    """Raise :class:`InputError` for numbers from 0 to 1 where the profile says pixels: boxes of half a pixel."""
+    """Raise :class:`InputError` for numbers from 0 to 1 where the profile says pixels.
+
+    Boxes of half a pixel.
+    """
     numbers = [number for box in boxes if isinstance(box, list) for number in map(_number, box)]
     known = [number for number in numbers if number is not None]
     if convention.unit is Unit.NORMALISED or not known or max(known) > 1:
@@ -270,7 +288,10 @@ def _clipped(value: float) -> float:
 
 
 def _in_prompt(phrase: str, text: str) -> str:
-    """Return the prompt's own words for a phrase; raises :class:`InputError` for several ways to read it."""
+    """Return the prompt's own words for a phrase.
+
+    Raises :class:`InputError` for several ways to read it.
+    """
     wanted = Phrase.of(phrase.strip(OUTER), letters)
     spelling = spelled(letters(text))
     exact = list(_spans(wanted.whole, spelling))[:1]
@@ -299,7 +320,10 @@ def _with_determiners(text: str, start: int) -> int:
 
 
 def _short(value: Any) -> str:
-    """A value for a message, on one line; what a list or an object holds is shown where that is short and flat."""
+    """A value for a message, on one line.
+
+    What a list or an object holds is shown where that is short and flat.
+    """
     if isinstance(value, dict) or (isinstance(value, list) and (len(value) > 8 or _is_deep(value))):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     shown = repr(value[:100]) if isinstance(value, str) else str(value)

@@ -14,12 +14,13 @@ MAXIMUM_OBJECTS = 30  # as many as GLIGEN takes
 
 
 def plan(prompt: str) -> Layout:
-    """Return the objects that a prompt names, with boxes (normalised) that fit what it says of them.
+    """Return the objects that a prompt names, with boxes (normalised) that fit what it says of
+    them.
 
-    The rules know counts ("two", "a couple of"), places ("on the left", "in the background") and relations
-    ("left of", "above", "on", "in front of", "in", "next to", "between"). They spread evenly what is related to
-    nothing. Every phrase stands in the prompt word for word. Raises :class:`InputError` for a prompt that names
-    no object, or more than 30, or that is not English.
+    The rules know counts ("two", "a couple of"), places ("on the left", "in the background") and
+    relations ("left of", "above", "on", "in front of", "in", "next to", "between"). They spread
+    evenly what is related to nothing. Every phrase stands in the prompt word for word. Raises
+    :class:`InputError` for a prompt that names no object, or more than 30, or that is not English.
     """
     text = plain(prompt)
     scene = read(text)

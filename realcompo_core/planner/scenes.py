@@ -1,4 +1,7 @@
-"""What a prompt says of its picture: things, how they stand to each other, and where in the picture."""
+"""What a prompt says of its picture.
+
+Things, how they stand to each other, and where in the picture.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Link:
-    """``first`` (an index of a thing) stands left of, above, on, in front of, in or next to ``second``.
+    """``first`` (an index of a thing) stands left of, above, on, in front of, in or next to
+    ``second``.
 
-    ``level`` says that neither is higher than the other where one is left, nor more to the side where one is above.
+    ``level`` says that neither is higher than the other where one is left, nor more to the side
+    where one is above.
     """
 
     kind: Kind
@@ -36,7 +41,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things in the order of the prompt, the links between them, and places in the picture by index."""
+    """Things in the order of the prompt, the links between them, and places in the picture by
+    index.
+    """
 
     things: tuple[Thing, ...]
     links: tuple[Link, ...] = ()
@@ -44,7 +51,10 @@ class Scene:
 
 
 def read(text: str) -> Scene:
-    """The scene of a plain prompt; surroundings ("a park") are things only where nothing else is."""
+    """The scene of a plain prompt.
+
+    Surroundings ("a park") are things only where nothing else is.
+    """
     items = mentions(text)
     scene = _Reader(text, _simplified(items)).scene()
     return scene if scene.things else _Reader(text, _simplified(items, surroundings=True)).scene()
@@ -58,7 +68,10 @@ def _simplified(items: Sequence[Item], *, surroundings: bool = False) -> list[It
 
 
 def _without_what_is_not_there(items: Sequence[Item]) -> list[Item]:
-    """Without styles, "no dogs", what follows "without" or "like", and qualities: "the apples were crunchy"."""
+    """Without styles, "no dogs", what follows "without" or "like", and qualities.
+
+    "the apples were crunchy".
+    """
     out: list[Item] = []
     for item in items:
         said = (
@@ -187,7 +200,10 @@ def _has_look(word: str) -> bool:
 
 
 def _is_part(owner: Mention, joint: Item | None, mention: Mention, after: Item) -> bool:
-    """Whether "with" or "in" a mention belongs to the thing before: a beard, a red dress, long hair."""
+    """Whether "with" or "in" a mention belongs to the thing before.
+
+    A beard, a red dress, long hair.
+    """
     clothes = mention.head in lexicon.PARTS and mention.count == 1
     if joint is Mark.WITH:
         return clothes or not (mention.determiner or isinstance(after, Place))
@@ -207,7 +223,8 @@ class _Waiting:
 class _Reader:
     """Goes through the items once.
 
-    ``subject`` are the things spoken of, ``open`` says that "and" adds to them, ``recent`` is the last thing named.
+    ``subject`` are the things spoken of, ``open`` says that "and" adds to them, ``recent`` is the
+    last thing named.
     """
 
     def __init__(self, text: str, items: list[Item]) -> None:

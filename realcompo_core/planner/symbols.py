@@ -51,7 +51,9 @@ def symbols_of(text: str) -> list[Symbol]:
 
 
 def meaning_at(tokens: Sequence[Token], i: int) -> tuple[int, Meaning | None]:
-    """Return the length and meaning of the longest phrase that begins at a token, (0, None) for none."""
+    """Return the length and meaning of the longest phrase that begins at a token, (0, None) for
+    none.
+    """
     if i >= len(tokens):
         return 0, Mark.BREAK
     text = tokens[i].text
@@ -90,7 +92,9 @@ def _tokens(text: str) -> list[Token]:
 
 
 def _writings(text: str) -> list[tuple[int, int]]:
-    """Start and end of every quote of words that stand written in the picture, "says" before it included."""
+    """Start and end of every quote of words that stand written in the picture, "says" before it
+    included.
+    """
     found = []
     for match in QUOTED.finditer(text):
         words = list(TOKEN.finditer(text, max(match.start() - 60, 0), match.start()))[-2:]
@@ -130,7 +134,10 @@ def _is_idle_adverb(tokens: Sequence[Token], i: int, meaning: Meaning | None) ->
 def _belongs(
     tokens: Sequence[Token], i: int, length: int, meaning: Meaning, symbols: Sequence[Symbol]
 ) -> bool:
-    """Whether a word with a meaning is part of a name: "a bowl of soup", "a black and white cat"."""
+    """Whether a word with a meaning is part of a name.
+
+    "a bowl of soup", "a black and white cat".
+    """
     chunk = _tail(symbols)
     if meaning is Mark.OF:
         return bool(chunk)

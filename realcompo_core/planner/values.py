@@ -1,6 +1,7 @@
 """Lists and objects in a model's text: JSON, and what says the same with one meaning only.
 
-Read are single quotes, trailing commas, comments, round brackets and Python's words too. Nothing is executed.
+Read are single quotes, trailing commas, comments, round brackets and Python's words too. Nothing is
+executed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ DECODER = json.JSONDecoder(parse_int=float, parse_constant=float)
 
 
 class Found(NamedTuple):
-    """A value and where it stands in its text; ``strict`` says that it is JSON as the standard has it."""
+    """A value and where it stands in its text.
+
+    ``strict`` says that it is JSON as the standard has it.
+    """
 
     value: Any
     start: int
@@ -37,7 +41,10 @@ class Found(NamedTuple):
 
 
 def values_of(text: str) -> Iterator[tuple[str, list[Found]]]:
-    """Yield each part of a text with its values: the fenced blocks that have any, else the whole."""
+    """Yield each part of a text with its values.
+
+    The fenced blocks that have any, else the whole.
+    """
     blocks = [(block, list(_values_in(block))) for block in FENCE.findall(text)]
     held = [(block, found) for block, found in blocks if found]
     yield from held or [(text, list(_values_in(text)))]

@@ -161,7 +161,8 @@ IRREGULAR_PASTS = _set(
     "written burst sped strung sewn woven seen eaten drawn driven thrown worn torn bound ground "
     "wound dreamt spilt spoilt sought overtook overhung withstood"
 )
-# Verbs whose plain form and -s form are names of things as often: told apart by what stands around them.
+# Verbs whose plain form and -s form are names of things as often: told apart by what stands around
+# them.
 ALSO_NOUNS = _set(
     "act attack aim bark bathe battle bite bloom blossom boil bow branch break brush bump burn "
     "buzz call capture carpet catch chat check cheer circle claw clip color colour comb cook "

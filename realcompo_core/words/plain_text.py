@@ -8,7 +8,8 @@ from ..errors import InputError
 from .spelling import WORD_END, Piece
 
 MAXIMUM_PROMPT = 10_000  # characters
-# What CLIP's tokenizers take for one word: contractions, letters, single digits, runs of anything else.
+# What CLIP's tokenizers take for one word: contractions, letters, single digits, runs of anything
+# else.
 WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE)
 WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d*\s*\)")
 FOREIGN = re.compile(
@@ -19,7 +20,9 @@ LITERAL = {"(": "\ufdd0", ")": "\ufdd1"}  # code points that no text has
 
 
 def plain(prompt: str) -> str:
-    """Return the prompt without weights and embeddings: ``a (red:1.2) ball`` is ``a red ball``; ``\\(`` stays a bracket.
+    """Return the prompt without weights and embeddings: ``a (red:1.2) ball`` is ``a red ball``.
+
+    ``\\(`` stays a bracket.
 
     Raises :class:`InputError` for an empty prompt or one over 10,000 characters.
     """
@@ -44,7 +47,9 @@ def pieces(text: str) -> list[Piece]:
 
 
 def letters(text: str) -> list[Piece]:
-    """Return the characters of a plain text as tokens of their own, numbered by their place in the text from 0."""
+    """Return the characters of a plain text as tokens of their own, numbered by their place in
+    the text from 0.
+    """
     found = []
     for match in WORD.finditer(text):
         last = match.end() - 1

@@ -1,8 +1,9 @@
 """Texts as rows of characters, each with the tokens that spell it: what phrases are compared by.
 
-A tokenizer may cut a word where no reader would: CLIP's takes ``'d`` for a token of its own, so that ``'Diffusion'``
-is ``'d`` and ``iffusion``. It writes other alphabets in bytes, and a Chinese sentence is one word to it. Compared
-are therefore characters, and between them gaps: where a word ends, where none does, and where one may.
+A tokenizer may cut a word where no reader would: CLIP's takes ``'d`` for a token of its own, so
+that ``'Diffusion'`` is ``'d`` and ``iffusion``. It writes other alphabets in bytes, and a Chinese
+sentence is one word to it. Compared are therefore characters, and between them gaps: where a word
+ends, where none does, and where one may.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from enum import Enum
 
 WORD_END = "</w>"
 CONTRACTIONS = frozenset(("'s", "'t", "'m", "'d", "'ll", "'re", "'ve"))
-# Characters that only set words off: "red_cube", "a robot (old)" and "a robot \(old\)" name what stands without them.
+# Characters that only set words off: "red_cube", "a robot (old)" and "a robot \(old\)" name what
+# stands without them.
 UNSAID = frozenset("_()[]{}\\")
 SAME = str.maketrans("\u2018\u2019\u201a\u02bc\u00b4`\u201c\u201d\u201e", "''''''\"\"\"")
 # Scripts without spaces between words: Thai, Lao, Chinese, Japanese.
@@ -23,7 +25,9 @@ UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 @dataclass(frozen=True)
 class Piece:
-    """One token: its vocabulary text and its positions (rows of the conditioning, 0 is the start token)."""
+    """One token: its vocabulary text and its positions (rows of the conditioning, 0 is the start
+    token).
+    """
 
     text: str
     positions: tuple[int, ...]
@@ -39,9 +43,11 @@ class Gap(Enum):
 
 @dataclass(frozen=True)
 class Spelling:
-    """Characters without spaces in lower case, the positions of the tokens of each, and the gap before each.
+    """Characters without spaces in lower case, the positions of the tokens of each, and the gap
+    before each.
 
-    ``unsaid`` are the positions of the brackets and underscores that were left out right before each.
+    ``unsaid`` are the positions of the brackets and underscores that were left out right before
+    each.
     """
 
     text: str
@@ -50,7 +56,9 @@ class Spelling:
     unsaid: tuple[tuple[int, ...], ...]
 
     def rows(self, start: int, end: int) -> tuple[int, ...]:
-        """Return the token positions of the characters from ``start`` to ``end``, each once, in order."""
+        """Return the token positions of the characters from ``start`` to ``end``, each once, in
+        order.
+        """
         found = list(self.positions[start])
         for i in range(start + 1, end):
             found += [*self.unsaid[i], *self.positions[i]]
@@ -92,7 +100,9 @@ def spelled(pieces: Sequence[Piece]) -> Spelling:
 
 
 def places_of(needle: Spelling, text: Spelling) -> Iterator[tuple[int, int]]:
-    """Yield start and end of every place where a text holds a phrase's characters as words of their own."""
+    """Yield start and end of every place where a text holds a phrase's characters as words of
+    their own.
+    """
     size = len(needle.text)
     start = text.text.find(needle.text) if size else -1
     while start >= 0:
@@ -114,7 +124,9 @@ def words_in(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
 
 
 def read_out(word: Sequence[Piece]) -> list[tuple[str, tuple[int, ...]]]:
-    """Return a word's characters as a reader knows them, in lower case, each with its tokens' positions."""
+    """Return a word's characters as a reader knows them, in lower case, each with its tokens'
+    positions.
+    """
     raw = [
         (character, piece.positions)
         for piece in word
@@ -135,7 +147,10 @@ def _is_whole(needle: Spelling, text: Spelling, start: int) -> bool:
 
 
 def _gap(before: str, after: str, *, begins: bool, soft: bool) -> Gap:
-    """The gap between two characters. A word begins after it, maybe one that a contraction cut off (``soft``)."""
+    """The gap between two characters.
+
+    A word begins after it, maybe one that a contraction cut off (``soft``).
+    """
     if not before:
         return Gap.HARD
     if "'" in (before, after) or UNSPACED.match(before) or UNSPACED.match(after):
@@ -166,7 +181,10 @@ def _of_bytes(raw: Sequence[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tup
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letter that byte-pair vocabularies write for each byte: itself where it can be printed."""
+    """The letter that byte-pair vocabularies write for each byte.
+
+    Itself where it can be printed.
+    """
     printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {chr(byte): byte for byte in printed}
     rest = [byte for byte in range(256) if byte not in letters.values()]

@@ -52,7 +52,10 @@ Tokenizer = Callable[[str], list[Piece]]
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase as it stands, and its words that carry meaning: without articles, counts and outer punctuation."""
+    """A phrase as it stands, and its words that carry meaning.
+
+    Without articles, counts and outer punctuation.
+    """
 
     whole: Spelling
     core: Spelling
@@ -104,8 +107,8 @@ def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int
 def find(phrase: Phrase, text: Spelling) -> list[tuple[int, ...]]:
     """Return every place of a phrase in a prompt, as the positions of the words that carry meaning.
 
-    Tried as it stands, then without leading articles, counts and outer punctuation, then with singular and
-    plural taken as equal; the first way that finds a place wins.
+    Tried as it stands, then without leading articles, counts and outer punctuation, then with
+    singular and plural taken as equal; the first way that finds a place wins.
     """
     lead = phrase.whole.text.rfind(phrase.core.text)
     size = len(phrase.core.text)
@@ -119,7 +122,10 @@ def find(phrase: Phrase, text: Spelling) -> list[tuple[int, ...]]:
 
 
 def core_of(phrase: str) -> str:
-    """Return a phrase without outer punctuation and leading articles and counts; of these the last word stays."""
+    """Return a phrase without outer punctuation and leading articles and counts.
+
+    Of these the last word stays.
+    """
     words = OUTER.sub("", phrase).split()
     while len(words) > 1 and words[0].lower() in DETERMINERS:
         words = words[1:]
@@ -127,7 +133,10 @@ def core_of(phrase: str) -> str:
 
 
 def describe(words: Sequence[Word]) -> str:
-    """Return the prompt's words with their token positions, for messages: ``a[1] red[2] cube[3]``."""
+    """Return the prompt's words with their token positions, for messages.
+
+    ``a[1] red[2] cube[3]``.
+    """
     return " ".join(f"{word.text}[{','.join(map(str, word.positions))}]" for word in words)
 
 

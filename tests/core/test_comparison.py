@@ -1,4 +1,7 @@
-"""What the status says of a language model's layout: objects that the prompt counts and the layout lacks."""
+"""What the status says of a language model's layout.
+
+Objects that the prompt counts and the layout lacks.
+"""
 
 from __future__ import annotations
 

@@ -328,7 +328,10 @@ def test_generated_sentences() -> None:
 
 
 def test_the_benchmark_judges_boxes() -> None:
-    """Its checks see a wrong layout: the same sentences with the boxes exchanged, or one too many."""
+    """Its checks see a wrong layout.
+
+    The same sentences with the boxes exchanged, or one too many.
+    """
     [question] = list(bench.spatial(bench.Random(1), 1))[:1]
     layout = plan(question.prompt)
     first, second = layout.objects

@@ -1,4 +1,7 @@
-"""Replies of language models: every known format is read, everything else is one clear error, nothing is executed."""
+"""Replies of language models.
+
+Every known format is read, everything else is one clear error, nothing is executed.
+"""
 
 from __future__ import annotations
 
@@ -477,7 +480,9 @@ def test_the_watch_sees_what_it_must() -> None:
 
 
 def test_mutated_replies() -> None:
-    """Three thousand: a valid layout or one clear error each, in little time, and nothing of them is executed."""
+    """Three thousand: a valid layout or one clear error each, in little time, and nothing of
+    them is executed.
+    """
     random = Random(4)
     replies = [(mutated(random), random.choice((CORNERS, XYWH))) for _ in range(3000)]
     read_reply(json_reply(CORNERS), PROMPT, CORNERS)  # imports and compiled patterns

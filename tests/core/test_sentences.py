@@ -1,4 +1,7 @@
-"""The offline planner on sentences with free verbs, surroundings, comparisons and quotes: the right plan of each."""
+"""The offline planner on sentences with free verbs, surroundings, comparisons and quotes.
+
+The right plan of each.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Phrases found in prompts, with a small CLIP-like tokenizer: lower case, sub-words, chunks with start and end."""
+"""Phrases found in prompts, with a small CLIP-like tokenizer.
+
+Lower case, sub-words, chunks with start and end.
+"""
 
 import re
 
@@ -164,7 +167,9 @@ def test_an_exact_phrase_shares_its_place_rather_than_taking_anothers() -> None:
 
 
 def contracting(text: str) -> list[Piece]:
-    """Tokens as CLIP's: contractions are cut off anywhere, letters are joined, other alphabets stand in bytes."""
+    """Tokens as CLIP's: contractions are cut off anywhere, letters are joined, other alphabets
+    stand in bytes.
+    """
     cut = re.findall(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", text, re.IGNORECASE)
     words = ["".join(LETTERS[byte] for byte in word.lower().encode()) for word in cut]
     found = []

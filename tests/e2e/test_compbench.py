@@ -1,4 +1,7 @@
-"""T2I-CompBench's images by way of real servers: names, places in workflows, stops, failures, and Ray."""
+"""T2I-CompBench's images by way of real servers.
+
+Names, places in workflows, stops, failures, and Ray.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,9 @@ def arguments(
 
 @contextmanager
 def started(given: Sequence[str]) -> Iterator[subprocess.Popen]:
-    """The command in a process of its own, which ends with the test, and so do the files that it leaves when killed."""
+    """The command in a process of its own, which ends with the test, and so do the files that it
+    leaves when killed.
+    """
     command = [sys.executable, "-m", "benchmarks.compbench", *given]
     heeding = partial(
         signal.signal, signal.SIGINT, signal.SIG_DFL
@@ -132,7 +137,10 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen | None = 
 
 
 def server_below(driver: int) -> psutil.Process:
-    """The ComfyUI that a run has started: the first of its line, for it may be starting a process itself."""
+    """The ComfyUI that a run has started.
+
+    The first of its line, for it may be starting a process itself.
+    """
     main_file = str(Path(os.environ["COMFYUI_PATH"]) / "main.py")
     return next(
         process
@@ -259,7 +267,10 @@ def test_places_are_found_in_a_saved_workflow(definitions: dict) -> None:
 
 
 def test_the_example_is_a_workflow_on_real_checkpoints(definitions: dict) -> None:
-    """The command in the help names it: prompts, seeds and the image are found in it, no layout is wanted."""
+    """The command in the help names it.
+
+    Prompts, seeds and the image are found in it, no layout is wanted.
+    """
     path = ROOT / "workflows" / "realcompo_layout_planned.json"
     assert f"workflows/{path.name}" in (compbench.__doc__ or "")
     found = template(path, definitions, with_layouts=False)
@@ -523,7 +534,9 @@ def test_half_a_picture_counts_as_none(whole: dict[str, bytes]) -> None:
 def test_on_ray_a_lost_worker_loses_no_image(
     server: Client, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Two workers, one with the running server and one with a server of its own, which is killed with it."""
+    """Two workers, one with the running server and one with a server of its own, which is killed
+    with it.
+    """
     with started(
         arguments(tmp_path, "--server", server.url, "--start-servers", "1", "--cpu")
     ) as process:

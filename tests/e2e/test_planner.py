@@ -1,4 +1,7 @@
-"""The planner in a real ComfyUI server: a picture from a planned layout, and nothing of the profile gets out."""
+"""The planner in a real ComfyUI server.
+
+A picture from a planned layout, and nothing of the profile gets out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Servers as they are: what each refuses, how it words it, and what the planner node makes of it."""
+"""Servers as they are: what each refuses, how it words it, and what the planner node makes of
+it.
+"""
 
 from __future__ import annotations
 

@@ -339,7 +339,9 @@ def test_broken_servers_end_in_one_error_and_nothing_leaks(
 
 
 def check_nothing_leaked(host: Host, server: ChatServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither key, URL nor model in what the browser, the history or the log gets, tracebacks included."""
+    """Neither key, URL nor model in what the browser, the history or the log gets, tracebacks
+    included.
+    """
     formatter = logging.Formatter("%(message)s %(exc_info)s")
     seen = [
         repr(host.executor.status_messages),
@@ -521,7 +523,9 @@ def test_proxies_of_the_environment_get_nothing(
 
 
 def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Host) -> None:
-    """Phrases of the offline planner stand in the prompt for CLIP too, weights and hyphens included."""
+    """Phrases of the offline planner stand in the prompt for CLIP too, weights and hyphens
+    included.
+    """
     prompts = [
         "two corgis and a black-and-white cat, masterpiece",
         "a (red cube:1.3) on top of a ((blue ball)) beside the dog's bowl",
@@ -548,7 +552,9 @@ def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Ho
 
 
 def test_the_wait_is_shorter_than_the_timeout_says_where_asyncio_stops_it(fresh: Host) -> None:
-    """Work that refuses to be cancelled at once is still waited for, so that nothing is left running."""
+    """Work that refuses to be cancelled at once is still waited for, so that nothing is left
+    running.
+    """
     interruptible = fresh.pack("nodes.host.server.planning").interruptible
     done = []
 

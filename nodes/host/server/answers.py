@@ -25,9 +25,9 @@ PROTOCOL = "JSON of the chat-completions protocol"
 class Unanswered(InputError):
     """No answer.
 
-    ``wait`` is after how many seconds asking again may help, None where it can't. ``patient`` says that a server
-    only needs time, ``setting`` names one that it refuses, ``other_seed`` says that the same question would get the
-    same answer.
+    ``wait`` is after how many seconds asking again may help, None where it can't. ``patient`` says
+    that a server only needs time, ``setting`` names one that it refuses, ``other_seed`` says that
+    the same question would get the same answer.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class Unanswered(InputError):
 def check_status(status: int, headers: Mapping[str, str], words: str, *, versioned: bool) -> None:
     """Raise :class:`Unanswered` for any status but 200.
 
-    ``words`` are the server's own, fit to be shown; ``versioned`` says that the profile's URL ends in /v1.
+    ``words`` are the server's own, fit to be shown; ``versioned`` says that the profile's URL ends
+    in /v1.
     """
     if status == 200:
         return
@@ -73,7 +74,10 @@ def check_status(status: int, headers: Mapping[str, str], words: str, *, version
 
 
 async def text_of(chunks: AsyncIterator[bytes], *, streamed: bool) -> str:
-    """Return the reply out of a whole answer or out of server-sent events; raises :class:`Unanswered`."""
+    """Return the reply out of a whole answer or out of server-sent events.
+
+    Raises :class:`Unanswered`.
+    """
     if streamed:
         return await _streamed(chunks)
     return _content(decoded(b"".join([chunk async for chunk in chunks])), "message")
@@ -181,7 +185,7 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(buffer[5:].strip())
 
 
-class Refused(Exception):  # noqa: N818 (a server's, on its way to its words)
+class Refused(Exception):
     """An error that stands in an answer with status 200."""
 
     def __init__(self, text: str) -> None:

@@ -1,7 +1,8 @@
-"""One question to an OpenAI-compatible chat endpoint, with everything bounded and nothing told about it.
+"""One question to an OpenAI-compatible chat endpoint, with everything bounded and nothing told
+about it.
 
-Errors say what happened in words of their own, and show a server's words without keys, addresses and the model's
-name: exceptions of the network hold URLs and keys.
+Errors say what happened in words of their own, and show a server's words without keys, addresses
+and the model's name: exceptions of the network hold URLs and keys.
 """
 
 from __future__ import annotations
@@ -16,8 +17,16 @@ from ....realcompo_core.errors import InputError
 from ....realcompo_core.planner.conventions import schema
 from ....realcompo_core.planner.questions import MAXIMUM_OBJECTS
 from . import secrets
-from .answers import AGAIN, CHECK_SERVER, Refused, Unanswered, check_status, error_text
-from .answers import limited, text_of
+from .answers import (
+    AGAIN,
+    CHECK_SERVER,
+    Refused,
+    Unanswered,
+    check_status,
+    error_text,
+    limited,
+    text_of,
+)
 from .profiles import Profile, ResponseFormat
 
 __all__ = ["Unanswered", "ask", "scrubbed"]
@@ -34,7 +43,8 @@ async def ask(
 ) -> str:
     """Return the model's reply to a conversation, whatever it says.
 
-    ``without`` names settings that the server refused: they are not sent. Raises :class:`Unanswered`.
+    ``without`` names settings that the server refused: they are not sent. Raises
+    :class:`Unanswered`.
     """
     try:
         async with (
@@ -75,7 +85,9 @@ def _secrets(profile: Profile) -> list[str]:
 
 
 def _session(profile: Profile) -> aiohttp.ClientSession:
-    """A session without cookies, proxies and passwords of the environment, and compression that could hide a huge reply."""
+    """A session without cookies, proxies and passwords of the environment, and compression that
+    could hide a huge reply.
+    """
     headers = {"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"}
     if profile.key():
         headers["Authorization"] = f"Bearer {profile.key()}"

@@ -14,8 +14,8 @@ MAXIMUM_BYTES = 1_000_000
 def read_text(field: str, name: str) -> str:
     """The text of a file in ComfyUI's input folder.
 
-    Raises :class:`InputError`, naming ``field``, for a file that is missing, outside of that folder, too large or
-    not UTF-8.
+    Raises :class:`InputError`, naming ``field``, for a file that is missing, outside of that
+    folder, too large or not UTF-8.
     """
     folder = Path(folder_paths.get_input_directory()).resolve()
     path = (folder / name).resolve()

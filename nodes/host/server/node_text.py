@@ -9,7 +9,10 @@ EVENT = "realcompo.status"  # heard by web/status.js
 
 
 def tell(text: str) -> None:
-    """Show a text on the node that is running, in the browser that queued it; an empty one takes it away."""
+    """Show a text on the node that is running, in the browser that queued it.
+
+    An empty one takes it away.
+    """
     running, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if running and server:
         server.send_sync(EVENT, {"node": running.node_id, "text": text}, server.client_id)

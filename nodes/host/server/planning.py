@@ -33,7 +33,10 @@ class Plans:
         self.layouts: OrderedDict[tuple[Profile, str, int], Layout] = OrderedDict()
 
     async def get(self, profile: Profile, prompt: str, seed: int) -> tuple[Layout, str]:
-        """Return a layout and how it was made; raises :class:`InputError` where there is none in time."""
+        """Return a layout and how it was made.
+
+        Raises :class:`InputError` where there is none in time.
+        """
         key = profile, prompt, seed
         if key in self.layouts:
             self.layouts.move_to_end(key)
@@ -55,7 +58,8 @@ PLANS = Plans(REMEMBERED)
 async def planned(profile: Profile, prompt: str, seed: int) -> tuple[Layout, int]:
     """Return a model's layout and how often it was asked.
 
-    The model is told what is wrong with a reply that can't be used. Raises :class:`InputError` for the last problem.
+    The model is told what is wrong with a reply that can't be used. Raises :class:`InputError` for
+    the last problem.
     """
     asking = _Asking(profile, prompt, seed)
     while True:

@@ -6,7 +6,8 @@ They stand in ``realcompo_planner.toml`` in ComfyUI's user folder, a table for e
     url = "http://localhost:11434/v1"
     model = "qwen2.5:7b"
 
-Its URL, its model and its key reach no workflow, output, error or log: workflows know a profile by name.
+Its URL, its model and its key reach no workflow, output, error or log: workflows know a profile by
+name.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class ResponseFormat(str, Enum):
 class Profile:
     """One model behind an OpenAI-compatible chat endpoint, and how to ask it.
 
-    ``timeout`` is in seconds and covers all tries; ``key_env`` names an environment variable ("" for none).
-    ``temperature`` None and ``seed`` False are not sent.
+    ``timeout`` is in seconds and covers all tries; ``key_env`` names an environment variable (""
+    for none). ``temperature`` None and ``seed`` False are not sent.
     """
 
     name: str
@@ -79,7 +80,10 @@ class Profile:
     response_format: ResponseFormat = ResponseFormat.NONE
 
     def key(self) -> str:
-        """Return the key to send, "" for none; raises :class:`InputError` where its variable is not set."""
+        """Return the key to send, "" for none.
+
+        Raises :class:`InputError` where its variable is not set.
+        """
         key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
         if self.key_env and not (key and key.isascii() and key.isprintable()):
             fix = "Set the variable in the environment that ComfyUI starts in, and restart it."
@@ -114,7 +118,10 @@ def check(name: str) -> None:
 
 
 def profile(name: str) -> Profile:
-    """Return the profile of a name; raises :class:`InputError` for a missing or wrong one, without repeating its values."""
+    """Return the profile of a name.
+
+    Raises :class:`InputError` for a missing or wrong one, without repeating its values.
+    """
     check(name)
     table = _tables()[name]
     with within(f"{FILE}, profile {name!r}"):

@@ -31,7 +31,10 @@ def scrubbed(text: str, secrets: list[str]) -> str:
 
 
 def said(text: str, secrets: list[str]) -> str:
-    """Return a server's own words for a message: one line, without secrets, cut short; "" for none."""
+    """Return a server's own words for a message: one line, without secrets, cut short.
+
+    "" for none.
+    """
     if text.lstrip().startswith("<"):
         return ""  # a page, not a message
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 8 * LONGEST]).split())
