@@ -106,8 +106,8 @@ def _named(
     cut = False
     verb = ""
     acting = _has_verb(items)
-    for i, part in enumerate(parts):
-        part = _subject_of(part)
+    for i, whole in enumerate(parts):
+        part = _subject_of(whole)
         direct = i + 1 < len(parts)
         skipped = _leading(part, before, after, direct=direct, acting=acting)
         if skipped:
@@ -155,8 +155,8 @@ def _leading(
 ) -> int:
     if not part or is_determiner(part[0].text):
         return 0
-    words = [token.text for token in part]
-    return leading_verbs(words, before, after, direct=direct, acting=acting)
+    words = tuple(token.text for token in part)
+    return leading_verbs(Run(words, 0, after, direct=direct), before, acting=acting)
 
 
 def _parts(chunk: Sequence[Token]) -> list[list[Token]]:

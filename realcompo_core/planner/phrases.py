@@ -89,41 +89,51 @@ def name_of(run: Run) -> tuple[int, int]:
     return _name_end(run, size), size
 
 
-def leading_verbs(
-    words: Sequence[str], before: Meaning, after: Meaning, *, direct: bool, acting: bool
-) -> int:
+def leading_verbs(run: Run, before: Meaning, *, acting: bool) -> int:
     """Return how many words at the start of a run are verbs.
 
-    Those of "and reads", "to reach", "is pouring".
-
+    Those of "and reads", "to reach", "is pouring". ``before`` is what stands before the run,
     ``acting`` says that its clause had a verb already: "sits on a bench, reading books".
     """
-    if direct and len(words) == 1:
+    words = run.words
+    if run.direct and len(words) == 1:
         return 1
     first = 0
-    while first < len(words) and (is_adverb(words[first]) or words[first] in MODALS):
+    while first < len(words) and _is_unstressed(words[first]):
         first += 1
     if first == len(words):
         return first
-    alone = len(words) == first + 1
-    if before is Mark.VERB and alone and form_of(words[first]) and (direct or _is_place(after)):
-        return len(words)
-    goes_on = acting and before in (Mark.JOIN, Mark.COMMA) and words[first] in INGS
-    if goes_on or _may_lead(words[first], before, alone=alone):
-        return _behind(words, first + 1)
-    return 0
+    leads = _may_lead(run, first, before) or (acting and _goes_on(words[first], before))
+    return _behind(words, first + 1) if leads else 0
 
 
-def _may_lead(word: str, before: Meaning, *, alone: bool) -> bool:
+def _is_unstressed(word: str) -> bool:
+    return is_adverb(word) or word in MODALS
+
+
+def _goes_on(word: str, before: Meaning) -> bool:
+    return before in (Mark.JOIN, Mark.COMMA) and word in INGS
+
+
+def _may_lead(run: Run, first: int, before: Meaning) -> bool:
+    word = run.words[first]
+    alone = len(run.words) == first + 1
     form = form_of(word)
+    if form is None:
+        return False
     if before is Mark.VERB:
-        return form in (Form.ING, Form.PAST) or (form is not None and not may_be_noun(word))
+        stands = alone and (run.direct or _is_place(run.after))
+        return stands or form in (Form.ING, Form.PAST) or not may_be_noun(word)
     if before in (Mark.TO, Mark.IT):
         return form is Form.PLAIN
     if before in (Mark.JOIN, Mark.COMMA):
-        pure = form is Form.PAST and not word.endswith("ed")
-        return (form is Form.THIRD or pure) and (alone or not may_be_noun(word))
+        return _tells(form, word) and (alone or not may_be_noun(word))
     return False
+
+
+def _tells(form: Form, word: str) -> bool:
+    """Whether a verb's form is no adjective's: "reads", "ran"."""
+    return form is Form.THIRD or (form is Form.PAST and not word.endswith("ed"))
 
 
 def is_a_can(words: Sequence[str]) -> bool:
@@ -139,42 +149,47 @@ def _behind(words: Sequence[str], i: int) -> int:
 
 
 def _name_end(run: Run, end: int) -> int:
-    """Where the noun's words end before ``end``.
-
-    Adverbs and "can" are cut off, the first word never.
-    """
-    words = run.words
-    while end - run.start > 1:
-        last, before = words[end - 1], words[end - 2]
-        modal = last in MODALS and not is_a_can(words[:end])
-        dangling = last == "of" or (before == "of" and last in ARTICLES)
-        said = last in PREDICATES and not is_adjective(before) and before not in NO_WORDS
-        if not (modal or dangling or said or is_adverb(last)):
-            break
+    """Where the noun's words end before ``end``: the first word is never cut off."""
+    while end - run.start > 1 and _is_cut_off(run.words[:end]):
         end -= 1
     return end
 
 
+def _is_cut_off(words: Sequence[str]) -> bool:
+    """Whether the last word is no part of a name: an adverb, "can", "of the", "open"."""
+    before, last = words[-2], words[-1]
+    if last == "of" or is_adverb(last):
+        return True
+    if last in MODALS:
+        return not is_a_can(words)
+    if last in ARTICLES:
+        return before == "of"
+    return last in PREDICATES and not is_adjective(before) and before not in NO_WORDS
+
+
 def _is_verb(run: Run, i: int) -> bool:
     """Whether the word at ``i`` is a verb behind the name's noun."""
+    word = run.words[i]
     end = _name_end(run, i)
-    word, noun = run.words[i], run.words[end - 1]
     if run.words[i - 1] == "of" or not _is_noun(run, end - 1):
         return False
-    if is_adverb(word) or word in MODALS or not word[0].isalnum():
+    if _is_unstressed(word) or not word[0].isalnum():
         return False
-    last = i + 1 == len(run.words)
-    if last and run.direct:
+    if run.direct and i + 1 == len(run.words):
         return not is_adjective(word)
+    return _acts(run, i, run.words[end - 1], modal=end < i)
+
+
+def _acts(run: Run, i: int, noun: str, *, modal: bool) -> bool:
+    """Whether a word behind a noun is a verb by its form."""
+    word = run.words[i]
+    last = i + 1 == len(run.words)
     form = form_of(word)
-    if form is Form.ING:
-        return last or _is_ing_verb(word, run.words[i + 1], noun)
-    if form is Form.PAST:
-        return _is_past_verb(run, i, noun)
-    if form is Form.THIRD:
-        return _is_third_person(run, i, noun)
     if form is Form.PLAIN:
-        return _is_plain_verb(run, i, noun, modal=end < i)
+        return _is_plain_verb(run, i, noun, modal=modal)
+    checks = {Form.ING: _is_ing_verb, Form.PAST: _is_past_verb, Form.THIRD: _is_third_person}
+    if form is not None:
+        return checks[form](run, i, noun)
     return last and _contradicts(run, word) and _is_place(run.after)
 
 
@@ -187,23 +202,26 @@ def _is_noun(run: Run, i: int) -> bool:
     return word in ALSO_ADJECTIVES and i > run.start
 
 
-def _is_ing_verb(word: str, following: str, noun: str) -> bool:
-    if is_pair(word, following):
+def _is_ing_verb(run: Run, i: int, noun: str) -> bool:
+    word = run.words[i]
+    if i + 1 == len(run.words):
+        return True
+    if is_pair(word, run.words[i + 1]):
         return False
     return word in INGS or is_agent(noun) or is_plural(noun)
 
 
 def _is_past_verb(run: Run, i: int, noun: str) -> bool:
     word, rest = run.words[i], run.words[i + 1 :]
+    acts = is_agent(noun) or is_plural(noun)
     if not rest:
         poses = word in lexicon.POSTURES and _is_place(run.after)
-        return poses or not may_be_noun(word) or is_agent(noun) or is_plural(noun)
+        return poses or acts or not may_be_noun(word)
     if all(is_idle(other) for other in rest):
         return True
     if may_be_noun(word) or noun in COVERERS:
         return False
-    agrees = run.determiner in AGREEING and not _contradicts(run, rest[-1])
-    return not agrees or is_plural(noun) or is_agent(noun)
+    return acts or run.determiner not in AGREEING or _contradicts(run, rest[-1])
 
 
 def _is_third_person(run: Run, i: int, noun: str) -> bool:
@@ -218,18 +236,25 @@ def _is_third_person(run: Run, i: int, noun: str) -> bool:
 
 
 def _is_plain_verb(run: Run, i: int, noun: str, *, modal: bool) -> bool:
-    word, last = run.words[i], i + 1 == len(run.words)
+    word = run.words[i]
     if modal:
         return True
     if run.determiner in AGREEING and not run.joined:
         return False
     if not may_be_noun(word):
         return True
-    several = is_plural(noun) and noun not in lexicon.SINGULAR_PAIRS and noun != "sports"
-    if several:
+    last = i + 1 == len(run.words)
+    if _is_several(noun):
         return not last or _is_place(run.after)
-    placed = isinstance(run.after, Relation | Place) or run.after is Mark.EACH_OTHER
-    return run.joined and last and word in STRONG and placed
+    return last and run.joined and word in STRONG and _is_placed(run.after)
+
+
+def _is_several(noun: str) -> bool:
+    return is_plural(noun) and noun not in lexicon.SINGULAR_PAIRS and noun != "sports"
+
+
+def _is_placed(after: Meaning) -> bool:
+    return isinstance(after, Relation | Place) or after is Mark.EACH_OTHER
 
 
 def _contradicts(run: Run, word: str) -> bool:

@@ -92,19 +92,21 @@ def _tokens(text: str) -> list[Token]:
 
 
 def _writings(text: str) -> list[tuple[int, int]]:
-    """Start and end of every quote of words that stand written in the picture, "says" before it
-    included.
-    """
+    """Start and end of every quote of words that stand written, "says" before it included."""
     found = []
     for match in QUOTED.finditer(text):
         words = list(TOKEN.finditer(text, max(match.start() - 60, 0), match.start()))[-2:]
-        said = [word for word in words if word[0].lower() in lexicon.SAYING]
-        inside = next(part for part in match.groups() if part is not None)
-        titled = any(word[0].lower() in lexicon.WRITING for word in words)
-        if said or titled or len(inside.split()) > 1:
-            start = said[0].start() if said else match.start()
-            found.append((start, match.end()))
+        said = [word.start() for word in words if word[0].lower() in lexicon.SAYING]
+        if said or _is_title(match, words):
+            found.append((min(said, default=match.start()), match.end()))
     return found
+
+
+def _is_title(quote: re.Match, before: Sequence[re.Match]) -> bool:
+    """Whether a quote holds several words, or what stands before it announces writing."""
+    inside = next(part for part in quote.groups() if part is not None)
+    announced = any(word[0].lower() in lexicon.WRITING for word in before)
+    return announced or len(inside.split()) > 1
 
 
 def _is_within(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
@@ -134,26 +136,24 @@ def _is_idle_adverb(tokens: Sequence[Token], i: int, meaning: Meaning | None) ->
 def _belongs(
     tokens: Sequence[Token], i: int, length: int, meaning: Meaning, symbols: Sequence[Symbol]
 ) -> bool:
-    """Whether a word with a meaning is part of a name.
-
-    "a bowl of soup", "a black and white cat".
-    """
+    """Whether a word with a meaning is part of a name: "a bowl of soup", "a nearby hill"."""
     chunk = _tail(symbols)
     if meaning is Mark.OF:
         return bool(chunk)
     following = i + length
-    if following >= len(tokens) or meaning_at(tokens, following)[1]:
+    if not chunk or following >= len(tokens) or not _names_more(tokens, following):
         return False
-    after = tokens[following].text
-    if is_determiner(after):
-        return False
-    if tokens[i].text in lexicon.ALSO_DESCRIBING and chunk and is_determiner(chunk[-1].text):
-        return True
-    if tokens[i].text in lexicon.PARTICLES:
-        return len(chunk) > 0 and chunk[-1].text in lexicon.WITH_PARTICLES
-    if meaning not in (Mark.JOIN, Mark.COMMA):
-        return False
-    return _is_description(chunk, after, _names_more(tokens, following + 1))
+    if meaning in (Mark.JOIN, Mark.COMMA):
+        more = _names_more(tokens, following + 1)
+        return _is_description(chunk, tokens[following].text, more)
+    return _describes(tokens[i].text, chunk[-1].text)
+
+
+def _describes(word: str, before: str) -> bool:
+    """Whether a preposition stands for an adjective here: "a nearby hill", "a run down bus"."""
+    if word in lexicon.ALSO_DESCRIBING:
+        return is_determiner(before)
+    return word in lexicon.PARTICLES and before in lexicon.WITH_PARTICLES
 
 
 def _names_more(tokens: Sequence[Token], i: int) -> bool:
@@ -162,21 +162,30 @@ def _names_more(tokens: Sequence[Token], i: int) -> bool:
 
 
 def _is_description(chunk: Sequence[Token], after: str, more: bool) -> bool:
-    """Whether adjectives go on behind "and" or a comma: all that was said of the noun is one."""
+    """Whether adjectives go on behind "and" or a comma: all that was said of the noun is one.
+
+    ``after`` is the word behind, ``more`` says that another one follows.
+    """
+    content = _since_determiner(chunk)
+    if not content:
+        return False
+    if all(is_adjective(word) for word in content):
+        return more or not is_participle(after)
+    if not more or not (is_adjective(after) or is_participle(after)):
+        return False
+    if len(content) > 1:
+        return is_adjective(content[0])
+    return len(chunk) > 1 and is_participle(content[0])
+
+
+def _since_determiner(chunk: Sequence[Token]) -> list[str]:
+    """The words behind the last article or count, the last one first."""
     content: list[str] = []
     for token in reversed(chunk):
         if is_determiner(token.text):
             break
         content.append(token.text)
-    if not content:
-        return False
-    if all(is_adjective(word) for word in content):
-        return more or not is_participle(after)
-    first = content[0]
-    goes_on = more and (is_adjective(after) or is_participle(after))
-    if len(content) > 1:
-        return goes_on and is_adjective(first)
-    return goes_on and len(chunk) > 1 and is_participle(first)
+    return content
 
 
 def _tail(symbols: Sequence[Symbol]) -> list[Token]:
