@@ -81,7 +81,10 @@ def free_truths(random: Random, each: int) -> list[Truth]:
         comparison,
         digits,
     )
-    return [kind(random) for kind in kinds for _ in range(each)]
+    truths: list[Truth] = []
+    for kind in kinds:
+        truths += [kind(random) for _ in range(each)]
+    return truths
 
 
 def action(random: Random) -> Truth:

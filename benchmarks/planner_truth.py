@@ -107,9 +107,9 @@ def faults_of(layout: Layout, truth: Truth) -> list[Fault]:
     ]
     faults += _extras(groups, found, truth)
     for first, relation, second in truth.relations:
-        if first in found and second in found:
-            if not RELATIONS[relation](found[first].box, found[second].box):
-                faults.append(("relation", relation))
+        both = first in found and second in found
+        if both and not RELATIONS[relation](found[first].box, found[second].box):
+            faults.append(("relation", relation))
     return faults
 
 
@@ -165,11 +165,18 @@ def _matches(groups: Sequence[Group], truth: Truth) -> dict[int, Group]:
     longest_first = sorted(range(len(truth.objects)), key=lambda i: -len(truth.objects[i].noun))
     for i in longest_first:
         wanted = truth.objects[i]
-        free = [g for g in groups if g not in found.values() and _ends_in(g.words, wanted.noun)]
+        used = list(found.values())
+        free = [g for g in groups if _ends_in(g.words, wanted.noun) and _is_free(g, wanted, used)]
         if free:
             shared = wanted.adjectives or frozenset()
             found[i] = max(free, key=lambda group: len(shared & _parts(group.words)))
     return found
+
+
+def _is_free(group: Group, wanted: Wanted, used: Sequence[Group]) -> bool:
+    """Whether a group may stand for one more noun: two "a cup" may be two nouns of one object each."""
+    room = len(group.boxes) if wanted.count is None else 1
+    return used.count(group) < room
 
 
 def _of(wanted: Wanted, group: Group | None) -> Iterator[Fault]:
@@ -206,7 +213,7 @@ def _ends_in(words: Sequence[str], noun: tuple[str, ...]) -> bool:
 
 def _parts(words: Sequence[str]) -> set[str]:
     """The words, and those that hyphens join."""
-    return {part for word in words for part in (word, *word.split("-"))}
+    return set(words).union(*(word.split("-") for word in words))
 
 
 def _is_left(a: Box, b: Box) -> bool:

@@ -68,10 +68,10 @@ def arrange(scene: Scene) -> list[list[Box]]:
     Links that contradict earlier ones ("a cat left of a dog left of the cat") have no effect.
     """
     frames = _Arranger(scene).frames()
-    return [
-        [_box(part) for part in split(frames[i], thing.count)]
-        for i, thing in enumerate(scene.things)
-    ]
+    boxes = []
+    for i, thing in enumerate(scene.things):
+        boxes.append([_box(part) for part in split(frames[i], thing.count)])
+    return boxes
 
 
 def split(frame: Frame, count: int) -> list[Frame]:
@@ -207,9 +207,7 @@ class _Arranger:
         columns = count if few else squarest(frame, count)
         if columns < count:
             return grid(frame, count, columns)
-        weights = [
-            math.sqrt(sum(self._weight(i) ** 2 for i in component)) for component in components
-        ]
+        weights = [math.hypot(*map(self._weight, component)) for component in components]
         return [frame.part(x0, 0, x1, 1) for x0, x1 in shares(weights)]
 
     def _component(
@@ -261,16 +259,11 @@ class _Arranger:
         """Start and end of each column (axis 0) or row (1) of a grid, by what stands in its
         cells.
         """
-        lines = [
-            [members for at, members in cells.items() if at[axis] == line]
-            for line in range(_lines(cells, axis))
-        ]
-        return shares(
-            [
-                max((total(self._weight(i) for i in members) for members in line), default=1)
-                for line in lines
-            ]
-        )
+        wanted = [1.0] * _lines(cells, axis)
+        for at, members in cells.items():
+            line = at[axis]
+            wanted[line] = max(wanted[line], total(map(self._weight, members)))
+        return shares(wanted)
 
     def _single(self, i: int, cell: Frame) -> Frame:
         if self.scene.things[i].count > 1:
@@ -330,7 +323,10 @@ def components_of(members: list[int], links: list[Link]) -> list[list[int]]:
     for link in links:
         old, new = group[link.second], group[link.first]
         group = {i: new if g == old else g for i, g in group.items()}
-    return [[i for i in members if group[i] == g] for g in dict.fromkeys(group.values())]
+    components: dict[int, list[int]] = {}
+    for i in members:
+        components.setdefault(group[i], []).append(i)
+    return list(components.values())
 
 
 def _thirds(spots: set[int]) -> list[tuple[int, tuple[float, float]]]:

@@ -93,12 +93,16 @@ def _entries(text: str) -> list[Entry]:
     The last list of a reply counts, for models think first.
     """
     parts = list(values_of(text))
-    strict = [(part, [one for one in found if one.strict]) for part, found in parts]
+    strict = [(part, _strict(found)) for part, found in parts]
     entries = _last(strict) or _pairs(text) or _last(parts)
     if entries is not None:
         return entries
     fix = 'Reply with {"objects": [{"phrase": "words of the description", "box": [four numbers]}]}.'
     raise InputError("reply", "a JSON list of objects", _short(text.strip()), fix)
+
+
+def _strict(found: Sequence[Found]) -> list[Found]:
+    return [one for one in found if one.strict]
 
 
 def _last(parts: Sequence[tuple[str, Sequence[Found]]]) -> list[Entry] | None:
@@ -122,10 +126,21 @@ def _lists(text: str, found: Sequence[Found]) -> Iterator[list[Entry]]:
             yield listed
             lines = []
         elif _is_entry(one.value) or _is_mapping(one.value):
-            follows = lines and not text[lines[-1].end : one.start].strip(" \t\r\n,;-*")
-            lines = [*lines, one] if follows else [one]
+            lines = [*lines, one] if _follows(text, lines, one) else [one]
     if lines and _stand_alone(text, lines):
-        yield [entry for line in lines for entry in _entries_of(line.value)]
+        yield _all_entries([line.value for line in lines])
+
+
+def _follows(text: str, lines: Sequence[Found], one: Found) -> bool:
+    """Whether only commas, dashes and spaces stand between an object and the last line."""
+    return bool(lines) and not text[lines[-1].end : one.start].strip(" \t\r\n,;-*")
+
+
+def _all_entries(items: Sequence[Any]) -> list[Entry]:
+    entries: list[Entry] = []
+    for item in items:
+        entries += _entries_of(item)
+    return entries
 
 
 def _listed(value: Any) -> list[Entry] | None:
@@ -143,12 +158,8 @@ def _listed(value: Any) -> list[Entry] | None:
 def _list_of(value: Any) -> list[Entry] | None:
     if not isinstance(value, list):
         return None
-    entries: list[Entry] = []
-    for item in value:
-        if not (_is_entry(item) or _is_mapping(item)):
-            return None
-        entries += _entries_of(item)
-    return entries
+    good = all(_is_entry(item) or _is_mapping(item) for item in value)
+    return _all_entries(value) if good else None
 
 
 def _stand_alone(text: str, lines: Sequence[Found]) -> bool:
@@ -235,8 +246,10 @@ def _check_unit(boxes: Sequence[Any], convention: Convention) -> None:
 
     Boxes of half a pixel.
     """
-    numbers = [number for box in boxes if isinstance(box, list) for number in map(_number, box)]
-    known = [number for number in numbers if number is not None]
+    written: list[Any] = []
+    for box in boxes:
+        written += box if isinstance(box, list) else []
+    known = [number for number in map(_number, written) if number is not None]
     if convention.unit is Unit.NORMALISED or not known or max(known) > 1:
         return
     side = convention.unit.side

@@ -33,6 +33,9 @@ class Piece:
     positions: tuple[int, ...]
 
 
+Letter = tuple[str, tuple[int, ...]]  # a character and the positions of its tokens
+
+
 class Gap(Enum):
     """What stands between two characters."""
 
@@ -123,18 +126,17 @@ def words_in(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         yield word
 
 
-def read_out(word: Sequence[Piece]) -> list[tuple[str, tuple[int, ...]]]:
+def read_out(word: Sequence[Piece]) -> list[Letter]:
     """Return a word's characters as a reader knows them, in lower case, each with its tokens'
     positions.
     """
-    raw = [
-        (character, piece.positions)
-        for piece in word
-        for character in piece.text.removesuffix(WORD_END)
-    ]
-    letters = _of_bytes(raw) or raw
-    lower = [(part, rows) for character, rows in letters for part in character.lower()]
-    return [(part.translate(SAME), rows) for part, rows in lower]
+    raw: list[Letter] = []
+    for piece in word:
+        raw += [(letter, piece.positions) for letter in piece.text.removesuffix(WORD_END)]
+    found: list[Letter] = []
+    for character, rows in _of_bytes(raw) or raw:
+        found += [(part.translate(SAME), rows) for part in character.lower()]
+    return found
 
 
 def _is_whole(needle: Spelling, text: Spelling, start: int) -> bool:
@@ -160,7 +162,7 @@ def _gap(before: str, after: str, *, begins: bool, soft: bool) -> Gap:
     return Gap.NONE
 
 
-def _of_bytes(raw: Sequence[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tuple[int, ...]]]:
+def _of_bytes(raw: Sequence[Letter]) -> list[Letter]:
     """The characters that a word of byte letters stands for; [] where it is none."""
     if all(character.isascii() for character, _ in raw):
         return []
@@ -174,7 +176,7 @@ def _of_bytes(raw: Sequence[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tup
     start = 0
     for character in text:
         end = start + len(character.encode())
-        rows = [row for _, positions in raw[start:end] for row in positions]
+        rows = sum((positions for _, positions in raw[start:end]), ())
         letters.append((character, tuple(dict.fromkeys(rows))))
         start = end
     return letters

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..errors import InputError
-from ..layout.model import Layout, LayoutObject
+from ..layout.model import Layout
 from .spelling import WORD_END, Gap, Piece, Spelling, places_of, read_out, spelled, words_in
 
 __all__ = ["WORD_END", "Piece", "Tokenizer", "Word", "describe", "find", "locate", "words_of"]
 DETERMINERS = frozenset(
-    "a an the some this that these those his her its their my your our one two three four five six seven eight"  # noqa: SIM905
-    " nine ten eleven twelve several many few both another each every no 1 2 3 4 5 6 7 8 9 10 11 12".split()
+    ["a", "an", "the", "some", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your", "our", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "several", "many", "few", "both", "another", "each", "every", "no", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]
 )
 IRREGULAR = {
     "men": "man",
@@ -60,6 +59,11 @@ class Phrase:
     whole: Spelling
     core: Spelling
 
+    @property
+    def key(self) -> str:
+        """Return what objects of one phrase share."""
+        return self.whole.text
+
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer) -> Phrase:
         """Spell a phrase out."""
@@ -73,7 +77,7 @@ def words_of(pieces: Sequence[Piece]) -> list[Word]:
     words = []
     for word in words_in(pieces):
         text = "".join(character for character, _ in read_out(word))
-        words.append(Word(text, tuple(row for piece in word for row in piece.positions)))
+        words.append(Word(text, sum((piece.positions for piece in word), ())))
     return words
 
 
@@ -88,20 +92,33 @@ def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int
     pieces = tokenizer(prompt)
     words = words_of(pieces)
     text = spelled(pieces)
-    objects = layout.objects
-    phrases = [Phrase.of(placed.phrase, tokenizer) for placed in objects]
-    keys = [phrase.whole.text for phrase in phrases]
-    free = [i for i, placed in enumerate(objects) if placed.tokens is None]
-    located = {i: _checked(e, words) for i, e in enumerate(objects) if e.tokens is not None}
-    for i in sorted(free, key=lambda i: -len(keys[i])):
-        rivals = [j for j in free if keys[j] == keys[i]]
-        hits = find(phrases[i], text)
-        taken = {row for j, rows in located.items() if keys[j] != keys[i] for row in rows}
-        untaken = [hit for hit in hits if taken.isdisjoint(hit)]
-        located[i] = _choose(
-            untaken or hits, rivals.index(i), len(rivals), objects[i].phrase, words
-        )
-    return tuple(located[i] for i in range(len(objects)))
+    phrases = [Phrase.of(placed.phrase, tokenizer) for placed in layout.objects]
+    located: dict[int, tuple[int, ...]] = {}
+    free: list[int] = []
+    for i, placed in enumerate(layout.objects):
+        if placed.tokens is None:
+            free.append(i)
+        else:
+            located[i] = _checked(placed.phrase, placed.tokens, words)
+    for i in sorted(free, key=lambda i: -len(phrases[i].key)):
+        rivals = [j for j in free if phrases[j].key == phrases[i].key]
+        hits = _untaken(find(phrases[i], text), i, phrases, located)
+        located[i] = _choose(hits, rivals.index(i), len(rivals), layout.objects[i].phrase, words)
+    return tuple(located[i] for i in range(len(phrases)))
+
+
+def _untaken(
+    hits: list[tuple[int, ...]],
+    i: int,
+    phrases: Sequence[Phrase],
+    located: dict[int, tuple[int, ...]],
+) -> list[tuple[int, ...]]:
+    """The places that no other phrase has taken; all of them where none is left."""
+    taken: set[int] = set()
+    for j, rows in located.items():
+        if phrases[j].key != phrases[i].key:
+            taken.update(rows)
+    return [hit for hit in hits if taken.isdisjoint(hit)] or hits
 
 
 def find(phrase: Phrase, text: Spelling) -> list[tuple[int, ...]]:
@@ -204,10 +221,12 @@ def _choose(
     return hits[index]
 
 
-def _checked(placed: LayoutObject, words: Sequence[Word]) -> tuple[int, ...]:
-    known = {position for word in words for position in word.positions}
-    if not placed.tokens or not set(placed.tokens) <= known:
+def _checked(phrase: str, tokens: tuple[int, ...], words: Sequence[Word]) -> tuple[int, ...]:
+    known: set[int] = set()
+    for word in words:
+        known.update(word.positions)
+    if not tokens or not known.issuperset(tokens):
         expected = f"positions of the prompt's tokens {describe(words)}"
-        got = str(list(placed.tokens or ()))
-        raise InputError(f"tokens of {placed.phrase!r}", expected, got, "Leave them out to search.")
-    return placed.tokens
+        fix = "Leave them out to search."
+        raise InputError(f"tokens of {phrase!r}", expected, str(list(tokens)), fix)
+    return tokens

@@ -200,20 +200,24 @@ def _is_name(name: str) -> bool:
 
 def _url(value: Any) -> str:
     """A base URL without its last slash."""
-    fix = "Write the server's base URL, such as \"http://localhost:11434/v1\"; keys belong in key_env's variable."
-    wrong = InputError(
-        "url", "an http or https URL without user, password and query", "something else", fix
-    )
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise wrong
+    if isinstance(value, str) and _is_base_url(value):
+        return value.rstrip("/")
+    expected = "an http or https URL without user, password and query"
+    example = 'such as "http://localhost:11434/v1"'
+    fix = f"Write the server's base URL, {example}; keys belong in key_env's variable."
+    raise InputError("url", expected, "something else", fix)
+
+
+def _is_base_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable():
+        return False
     try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        parts = urlsplit(text)
+        reachable = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        raise wrong from None
-    if not usable or parts.username or parts.password or parts.query or parts.fragment:
-        raise wrong
-    return value.rstrip("/")
+        return False
+    more = (parts.username, parts.password, parts.query, parts.fragment)
+    return parts.scheme in ("http", "https") and reachable and not any(more)
 
 
 def _text(table: Mapping[str, Any], key: str, default: str | None = None) -> str:

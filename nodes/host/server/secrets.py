@@ -43,11 +43,17 @@ def said(text: str, secrets: list[str]) -> str:
 
 
 def _parts(secrets: list[str]) -> frozenset[str]:
-    lower = [secret.lower() for secret in secrets if len(secret) >= SHARED]
-    ends = [(secret, i) for secret in lower for i in range(len(secret) - SHARED + 1)]
-    return frozenset(secret[i : i + SHARED] for secret, i in ends)
+    parts: set[str] = set()
+    for secret in secrets:
+        parts |= _runs(secret)
+    return frozenset(parts)
+
+
+def _runs(text: str) -> set[str]:
+    """All six characters in a row of a text."""
+    lower = text.lower()
+    return {lower[i : i + SHARED] for i in range(len(lower) - SHARED + 1)}
 
 
 def _tells(word: str, parts: frozenset[str]) -> bool:
-    lower = word.lower()
-    return any(lower[i : i + SHARED] in parts for i in range(len(lower) - SHARED + 1))
+    return not parts.isdisjoint(_runs(word))
