@@ -102,9 +102,9 @@ def faults_of(layout: Layout, truth: Truth) -> list[Fault]:
     """List how a layout differs from a known plan; an empty list means that all is right."""
     groups = _groups(layout)
     found = _matches(groups, truth)
-    faults = [
-        fault for i, wanted in enumerate(truth.objects) for fault in _of(wanted, found.get(i))
-    ]
+    faults: list[Fault] = []
+    for i, wanted in enumerate(truth.objects):
+        faults += _of(wanted, found.get(i))
     faults += _extras(groups, found, truth)
     for first, relation, second in truth.relations:
         both = first in found and second in found
@@ -174,7 +174,7 @@ def _matches(groups: Sequence[Group], truth: Truth) -> dict[int, Group]:
 
 
 def _is_free(group: Group, wanted: Wanted, used: Sequence[Group]) -> bool:
-    """Whether a group may stand for one more noun: two "a cup" may be two nouns of one object each."""
+    """Whether a group may stand for one more noun: two "a cup" may be two nouns."""
     room = len(group.boxes) if wanted.count is None else 1
     return used.count(group) < room
 

@@ -40,8 +40,8 @@ class RealCompoLayoutPlanner(AsyncNode):
                     "profile",
                     options=profiles.names(),
                     default=OFFLINE,
-                    tooltip="offline plans by rules, without any network. Others are language models "
-                    "from realcompo_planner.toml in ComfyUI's user folder.",
+                    tooltip="offline plans by rules, without any network. Others are language "
+                    "models from realcompo_planner.toml in ComfyUI's user folder.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -49,8 +49,8 @@ class RealCompoLayoutPlanner(AsyncNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=False,
-                    tooltip="Language models only: another number asks for another layout. The same "
-                    "number, prompt and profile are not asked twice.",
+                    tooltip="Language models only: another number asks for another layout. "
+                    "The same number, prompt and profile are not asked twice.",
                 ),
             ],
             outputs=[

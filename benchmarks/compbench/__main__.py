@@ -167,7 +167,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 1
     if failed:
         print(
-            f"compbench: {failed} images could not be made, see {options.out / 'failures.jsonl'}; the evaluators "
+            f"compbench: {failed} images could not be made, see "
+            f"{options.out / 'failures.jsonl'}; the evaluators "
             "count images, so the scores need them. The same command tries them again.",
             file=sys.stderr,
         )

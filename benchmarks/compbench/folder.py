@@ -41,7 +41,10 @@ class Folder:
         runs = self._runs()
         if runs and runs[-1] != settings and not changed:
             different = [name for name in settings if runs[-1].get(name) != settings[name]]
-            fix = "Give another --out, the same settings, or --changed to keep the finished images and go on."
+            fix = (
+                "Give another --out, the same settings, or --changed to keep the finished "
+                "images and go on."
+            )
             raise InputError(
                 f"settings of {self.path}",
                 "those it was begun with",

@@ -37,7 +37,8 @@ class Job:
     @property
     def name(self) -> str:
         """The file name that the evaluators read; characters that it can't hold become spaces."""
-        return f"{self.prompt.translate({ord(letter): ' ' for letter in UNSAFE})}_{self.number:06d}.png"
+        safe = self.prompt.translate(dict.fromkeys(map(ord, UNSAFE), " "))
+        return f"{safe}_{self.number:06d}.png"
 
 
 def jobs_of(
@@ -53,16 +54,11 @@ def jobs_of(
         raise InputError(
             "images", f"1 to {SEEDS_PER_PROMPT} for each prompt", str(images), "Most use 10."
         )
-    jobs = [
-        Job(
-            index * images + image,
-            prompt,
-            seed + SEEDS_PER_PROMPT * index + image,
-            _layout(layouts, prompt),
-        )
-        for index, prompt in enumerate(prompts)
-        for image in range(images)
-    ]
+    jobs: list[Job] = []
+    for index, prompt in enumerate(prompts):
+        layout = _layout(layouts, prompt)
+        first = seed + SEEDS_PER_PROMPT * index
+        jobs += [Job(len(jobs) + i, prompt, first + i, layout) for i in range(images)]
     for job in jobs:
         if len(job.name.encode()) > LONGEST_NAME:
             fix = "The evaluators read the prompt from the file name: shorten it."

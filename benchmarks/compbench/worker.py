@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TypeGuard
 
 import aiohttp
 from PIL import Image
@@ -30,9 +29,9 @@ FAILURES = (ServerError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 @dataclass(frozen=True)
 class Site:
-    """A server: running at ``url``, or else to be started with a folder of models (None.
+    """A server: running at ``url``, or else to be started.
 
-    ComfyUI's own).
+    ``models`` is its folder of models, None for ComfyUI's own.
     """
 
     url: str | None = None
@@ -102,13 +101,21 @@ class Worker:
                 raise
             except FAILURES as error:
                 errors.append(str(error) or f"{type(error).__name__} after {self.effort.limit} s")
-                if _cannot_change(error, errors):
-                    if error.kind.endswith(WORDED):
-                        self.hopeless[question] = tuple(errors)
+                if self._gives_up(question, error, errors):
                     break
             else:
                 return Outcome(job, image)
         return Outcome(job, errors=tuple(errors))
+
+    def _gives_up(
+        self, question: tuple[str, str | None], error: Exception, errors: Sequence[str]
+    ) -> bool:
+        """Whether no further attempt helps; remembers a question that is wrong for every seed."""
+        if not isinstance(error, NodeError) or not _cannot_change(error, errors):
+            return False
+        if error.kind.endswith(WORDED):
+            self.hopeless[question] = tuple(errors)
+        return True
 
     async def close(self) -> None:
         """End the connection, and the server if it is this worker's own."""
@@ -143,9 +150,9 @@ class Worker:
         )
 
 
-def _cannot_change(error: Exception, errors: Sequence[str]) -> TypeGuard[NodeError]:
+def _cannot_change(error: NodeError, errors: Sequence[str]) -> bool:
     """Whether a node failed twice in the same words, for want of anything but memory."""
-    if not isinstance(error, NodeError) or "OutOfMemory" in error.kind:
+    if "OutOfMemory" in error.kind:
         return False
     return len(errors) > 1 and errors[-1] == errors[-2]
 

@@ -60,11 +60,17 @@ def _on_the_canvas(items: Sequence[Item]) -> list[Item]:
         elif isinstance(last, Relation) and _is_canvas(item):
             out[-1] = lexicon.OF_THE_PICTURE.get(last, Mark.BREAK)
         elif last is Mark.OF and isinstance(out[-2:][0], Place):
-            whole = _is_canvas(item) or _is_surrounding(item)
-            out[-2:] = [out[-2]] if whole else [Relation(Kind.INSIDE), item]
+            out[-2:] = _part_of(out[-2], item)
         else:
             out.append(item)
     return [item for item in out if item is not Mark.OF]
+
+
+def _part_of(place: Item, whole: Mention) -> list[Item]:
+    """A place in the picture, "in the corner of the room", or in a thing, "of a box"."""
+    if _is_canvas(whole) or _is_surrounding(whole):
+        return [place]
+    return [Relation(Kind.INSIDE), whole]
 
 
 def _without_surroundings(items: Sequence[Item]) -> list[Item]:
@@ -103,10 +109,16 @@ def _with_parts(items: Sequence[Item]) -> list[Item]:
             out[-2:] = [replace(owner, end=item.end, verb=item.verb, cut=item.cut)]
         else:
             if last is Mark.WITH:
-                beside = isinstance(owner, Mention) and not isinstance(after, Relation | Place)
-                out[-1] = Relation(Kind.NEXT) if beside else Mark.BREAK
+                out[-1] = _companion(owner, after)
             out.append(item)
     return [Mark.BREAK if item is Mark.WITH else item for item in out]
+
+
+def _companion(owner: Item | None, after: Item) -> Item:
+    """What "with" means between two things: side by side, unless the second stands elsewhere."""
+    if isinstance(owner, Mention) and not isinstance(after, Relation | Place):
+        return Relation(Kind.NEXT)
+    return Mark.BREAK
 
 
 def _without_lone_prepositions(items: Sequence[Item]) -> list[Item]:

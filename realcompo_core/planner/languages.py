@@ -10,7 +10,7 @@ ENGLISH = frozenset("the of and with are at by under above next to near behind".
 # Small words that no sentence of the language goes without.
 SMALL_WORDS = {
     "French": "le la les un une des du de et sur avec dans sous à au aux est en qui près",
-    "German": "der die das den dem ein eine einen einem einer und mit auf im neben unter über vor ist sitzt hinter",
+    "German": "der die das den dem ein eine einen einem einer und mit auf im neben über vor ist",
     "Spanish": "el la los las un una unos unas y con en de del sobre junto al está bajo",
     "Italian": "il lo la gli i un uno una e con su di del della nel sul accanto al è sotto",
     "Portuguese": "o a os as um uma e com em de do da no na sobre ao lado está",

@@ -80,55 +80,69 @@ VERTICAL = {"top": -1, "upper": -1, "bottom": 1, "lower": 1}
 
 RELATIONS = {
     Relation(Kind.ABOVE): "above|over|hovering over",
-    Relation(
-        Kind.ABOVE, swapped=True
-    ): "below|under|underneath|beneath|on the bottom of|on bottom of|at the bottom of|"
-    "at the foot of",
-    Relation(
-        Kind.ON
-    ): "on|upon|onto|atop|on top of|on the top of|at the top of|riding|riding on|riding on top of|riding atop|sitting on top of|"
-    "standing on top of|lying on top of|perched atop|mounted on",
+    Relation(Kind.ABOVE, swapped=True): (
+        "below|under|underneath|beneath|on the bottom of|on bottom of|at the bottom of|"
+        "at the foot of"
+    ),
+    Relation(Kind.ON): (
+        "on|upon|onto|atop|on top of|on the top of|at the top of|riding|riding on|"
+        "riding on top of|riding atop|sitting on top of|standing on top of|lying on top of|"
+        "perched atop|mounted on"
+    ),
     Relation(Kind.FRONT): "in front of|in the front of",
     Relation(Kind.FRONT, swapped=True): "behind|at the back of|in back of|hidden by|hidden behind",
     Relation(Kind.INSIDE): "inside|inside of|within",
     Relation(Kind.INSIDE, vague=True): "in|into",
-    Relation(
-        Kind.NEXT
-    ): "next to|beside|near|near to|close to|adjacent to|alongside|along with|together with|facing|"
-    "opposite|across from|outside|outside of|right next to|on the side of|on side of|on either side of|on both sides of|on opposite sides of|at the side of|to the side of|"
-    "by the side of|leaning against|contrasts with|contrasted with|contrasting with|contrast with|compared to|compared with|"
-    "surrounded by|among|nearby",
+    Relation(Kind.NEXT): (
+        "next to|beside|near|near to|close to|adjacent to|alongside|along with|together with|"
+        "facing|opposite|across from|outside|outside of|right next to|on the side of|on side of|"
+        "on either side of|on both sides of|on opposite sides of|at the side of|to the side of|"
+        "by the side of|leaning against|contrasts with|contrasted with|contrasting with|"
+        "contrast with|compared to|compared with|surrounded by|among|nearby"
+    ),
     Relation(Kind.NEXT, vague=True): "at|by|against",
     Relation(Kind.BETWEEN): "between|in between",
 }
 PLACES = {
-    Place(
-        0, 0
-    ): "in the middle|in the center|in the centre|at the center|at the centre|centered|centred",
-    Place(
-        y=-1
-    ): "at the top|on the top|on top|at top|in the sky|in the air|in the top half|in the upper half|overhead",
-    Place(
-        y=1
-    ): "at the bottom|on the bottom|at bottom|on the ground|on the floor|in the foreground|in the bottom half|"
-    "in the lower half|in front",
+    Place(0, 0): (
+        "in the middle|in the center|in the centre|at the center|at the centre|centered|centred"
+    ),
+    Place(y=-1): (
+        "at the top|on the top|on top|at top|in the sky|in the air|in the top half|"
+        "in the upper half|overhead"
+    ),
+    Place(y=1): (
+        "at the bottom|on the bottom|at bottom|on the ground|on the floor|in the foreground|"
+        "in the bottom half|in the lower half|in front"
+    ),
     Place(1, -1): "in the corner|in a corner",
     Place(background=True): "in the background|in background|in the distance|in the back|far away",
 }
 MARKS = {
     Mark.JOIN: "and|&|plus|as well as|and also|then",
-    Mark.BREAK: "while|but|whereas|where|because|so that|around|through|across|past|along|down|up|off|towards|toward|"
-    "about|via|until|when|before|after|toward|over to|onwards|against the backdrop of|amid|amidst|throughout",
-    Mark.VERB: "is|are|was|were|be|being|there is|there are|there's|there was|there were|there stands|there lies|there sits|there hangs|it is|it's|it was|we see|you see|can be seen|have been|has been|had been|"
-    "that have been|that has been|which has been|been|becomes|became|seems|looks like",
+    Mark.BREAK: (
+        "while|but|whereas|where|because|so that|around|through|across|past|along|down|up|off|"
+        "towards|toward|about|via|until|when|before|after|over to|onwards|"
+        "against the backdrop of|amid|amidst|throughout"
+    ),
+    Mark.VERB: (
+        "is|are|was|were|be|being|there is|there are|there's|there was|there were|there stands|"
+        "there lies|there sits|there hangs|it is|it's|it was|we see|you see|can be seen|"
+        "have been|has been|had been|that have been|that has been|which has been|been|becomes|"
+        "became|seems|looks like"
+    ),
     Mark.WHICH: "that|which|who",
-    Mark.WITH: "with|wearing|having|has|have|made of|made out of|full of|filled with|covered in|covered with|"
-    "dressed in|decorated with|that has|that have",
+    Mark.WITH: (
+        "with|wearing|having|has|have|made of|made out of|full of|filled with|covered in|"
+        "covered with|dressed in|decorated with|that has|that have"
+    ),
     Mark.TO: "to|in order to",
     Mark.AS: "as",
     Mark.FOR: "for",
-    Mark.SKIP: "without|from|during|like|dressed as|disguised as|known as|such as|depicted as|used as|in the style of|style of|inspired by|instead of|except|not|"
-    "made by|drawn by|painted by",
+    Mark.SKIP: (
+        "without|from|during|like|dressed as|disguised as|known as|such as|depicted as|used as|"
+        "in the style of|style of|inspired by|instead of|except|not|made by|drawn by|painted by"
+    ),
     Mark.OF: "of",
     Mark.IT: "it|them|him",
     Mark.EACH_OTHER: "each other|one another",
@@ -244,12 +258,26 @@ POSTURES = _set(
 DEFINITE = _set("the this that these those both")
 INDEFINITE = _set("a an some another his her its their my your our each every no any")
 NUMBERS: dict[str, int] = {
-    word: value
-    for value, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "  # noqa: SIM905
-        "eighteen nineteen twenty".split(),
-        1,
-    )
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "eleven": 11,
+    "twelve": 12,
+    "thirteen": 13,
+    "fourteen": 14,
+    "fifteen": 15,
+    "sixteen": 16,
+    "seventeen": 17,
+    "eighteen": 18,
+    "nineteen": 19,
+    "twenty": 20,
 }
 QUANTITIES: dict[Words, int] = {
     ("a", "couple", "of"): 2,

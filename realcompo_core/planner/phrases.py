@@ -122,13 +122,19 @@ def _may_lead(run: Run, first: int, before: Meaning) -> bool:
     if form is None:
         return False
     if before is Mark.VERB:
-        stands = alone and (run.direct or _is_place(run.after))
-        return stands or form in (Form.ING, Form.PAST) or not may_be_noun(word)
+        return _is_predicate(run, first, form)
     if before in (Mark.TO, Mark.IT):
         return form is Form.PLAIN
     if before in (Mark.JOIN, Mark.COMMA):
         return _tells(form, word) and (alone or not may_be_noun(word))
     return False
+
+
+def _is_predicate(run: Run, i: int, form: Form) -> bool:
+    """Whether a verb goes on behind "is" or "which"."""
+    if form in (Form.ING, Form.PAST) or not may_be_noun(run.words[i]):
+        return True
+    return i + 1 == len(run.words) and (run.direct or _is_place(run.after))
 
 
 def _tells(form: Form, word: str) -> bool:
@@ -213,15 +219,20 @@ def _is_ing_verb(run: Run, i: int, noun: str) -> bool:
 
 def _is_past_verb(run: Run, i: int, noun: str) -> bool:
     word, rest = run.words[i], run.words[i + 1 :]
+    named = may_be_noun(word)
     acts = is_agent(noun) or is_plural(noun)
     if not rest:
-        poses = word in lexicon.POSTURES and _is_place(run.after)
-        return poses or acts or not may_be_noun(word)
+        return acts or not named or (word in lexicon.POSTURES and _is_place(run.after))
     if all(is_idle(other) for other in rest):
         return True
-    if may_be_noun(word) or noun in COVERERS:
+    if named or noun in COVERERS:
         return False
-    return acts or run.determiner not in AGREEING or _contradicts(run, rest[-1])
+    return acts or _is_no_name(run, rest[-1])
+
+
+def _is_no_name(run: Run, last: str) -> bool:
+    """Whether article and last word can't be one name: "a man chased cats"."""
+    return run.determiner not in AGREEING or _contradicts(run, last)
 
 
 def _is_third_person(run: Run, i: int, noun: str) -> bool:

@@ -19,7 +19,8 @@ FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
 SPACE = re.compile(r"(?:\s|//[^\n]*)*")
 # A text in quotes; an apostrophe inside is one that no comma, colon or bracket follows.
 TEXT = re.compile(
-    r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.|'(?![ \t]{0,8}[,:\]})\n]))*)'(?=[ \t]{0,8}[,:\]})\n])"
+    r"\"((?:[^\"\\\n]|\\.)*)\""
+    r"|'((?:[^'\\\n]|\\.|'(?![ \t]{0,8}[,:\]})\n]))*)'(?=[ \t]{0,8}[,:\]})\n])"
     r"|\u201c([^\u201c\u201d\n]*)\u201d"
 )
 ATOM = re.compile(rf"({NUMBER})(?![\w.])|(true|false|null|none|nan)\b", re.IGNORECASE)

@@ -16,9 +16,12 @@ from ..layout.model import Layout
 from .spelling import WORD_END, Gap, Piece, Spelling, places_of, read_out, spelled, words_in
 
 __all__ = ["WORD_END", "Piece", "Tokenizer", "Word", "describe", "find", "locate", "words_of"]
-DETERMINERS = frozenset(
-    ["a", "an", "the", "some", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your", "our", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "several", "many", "few", "both", "another", "each", "every", "no", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]
+_DETERMINERS = (
+    "a an the some this that these those his her its their my your our one two three four five "
+    "six seven eight nine ten eleven twelve several many few both another each every no 1 2 3 4 "
+    "5 6 7 8 9 10 11 12"
 )
+DETERMINERS = frozenset(_DETERMINERS.split())
 IRREGULAR = {
     "men": "man",
     "women": "woman",

@@ -176,7 +176,8 @@ def test_places(prompt: str, expected: dict[str, tuple[int | None, int | None]])
 
 def test_places_are_kept_by_the_boxes() -> None:
     layout = plan(
-        "a sun in the top right corner, a cat in the middle, a dog on the left, a ball at the bottom"
+        "a sun in the top right corner, a cat in the middle, "
+        "a dog on the left, a ball at the bottom"
     )
     sun, cat, dog = box(layout, "a sun"), box(layout, "a cat"), box(layout, "a dog")
     assert sun.x0 > cat.x1 and sun.y1 < 0.5 and dog.x1 < cat.x0 and dog.x1 < 0.5
@@ -190,7 +191,8 @@ def test_the_background_is_behind_and_above() -> None:
 
 def test_several_relations_in_one_sentence() -> None:
     layout = plan(
-        "a red cat to the left of a blue dog, a green bird above the dog and a lamp between the cat and the dog"
+        "a red cat to the left of a blue dog, a green bird above the dog "
+        "and a lamp between the cat and the dog"
     )
     cat, dog, bird, lamp = (
         box(layout, p) for p in ("a red cat", "a blue dog", "a green bird", "a lamp")

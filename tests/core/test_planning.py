@@ -93,16 +93,19 @@ def test_formats(reply: object, convention: Convention, wrapping: str) -> None:
     assert placed(wrapping.format(reply(convention)), convention) == GOOD
 
 
+BOTH = "('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])"
 LINES = {
-    "broken lines": "Objects: [('two\ncorgis',\n [64, 128,\n 192, 256]),\n\n('a tabby cat', [256, 128, 128, 384])\n]",
+    "broken lines": "Objects: [('two\ncorgis',\n [64, 128,\n 192, 256]),\n\n"
+    "('a tabby cat', [256, 128, 128, 384])\n]",
     "position first": "Position: [4, 7]\nObjects: [('two corgis', [64, 128, 192, 256]), "
     "('a tabby cat', [256, 128, 128, 384])]",
-    "no position": "Objects: [('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]",
-    "no brackets": "Objects: ('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])",
-    "no label": "[('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]",
-    "double quotes": 'Objects: [("two corgis", [64, 128, 192, 256]), ("a tabby cat", (256, 128, 128, 384))]',
-    "bold label": "**Objects:** [('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384]),]",
-    "goes on with another": "Objects: [('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]\n"
+    "no position": f"Objects: [{BOTH}]",
+    "no brackets": f"Objects: {BOTH}",
+    "no label": f"[{BOTH}]",
+    "double quotes": 'Objects: [("two corgis", [64, 128, 192, 256]), '
+    '("a tabby cat", (256, 128, 128, 384))]',
+    "bold label": f"**Objects:** [{BOTH},]",
+    "goes on with another": f"Objects: [{BOTH}]\n"
     "Position: [4, 7]\n\nCaption: a bee\nObjects: [('a bee', [0, 0, 100, 100])]",
 }
 
@@ -153,7 +156,8 @@ def test_phrases_are_found_by_the_token_search() -> None:
 
 
 def test_token_positions_of_a_model_are_not_taken() -> None:
-    reply = '{"objects": [{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}], "position": [3]}'
+    entry = '{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}'
+    reply = f'{{"objects": [{entry}], "position": [3]}}'
     assert read_reply(reply, PROMPT, CORNERS).objects[0].tokens is None
 
 
@@ -255,7 +259,7 @@ ONE = {
     "a box by its phrase": '{"cat": [0, 0, 1, 1]}',
     "boxes by their phrase": '{"objects": {"cat": [[0, 0, 1, 1]]}}',
     "a list of boxes by phrase": '[{"cat": [0, 0, 1, 1]}]',
-    "another key for the list": '{"note": "ok", "layout": [{"phrase": "cat", "box": [0, 0, 1, 1]}]}',
+    "another key": '{"note": "ok", "layout": [{"phrase": "cat", "box": [0, 0, 1, 1]}]}',
     "Qwen's keys": '```json\n[{"bbox_2d": [0, 0, 1, 1], "label": "cat"}]\n```',
     "Gemini's keys": '[{"box_2d": [0, 0, 1, 1], "label": "cat"}]',
     "one line": '{"phrase": "cat", "box": [0, 0, 1, 1]}',

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planner_truth import faults_of, read_truths
+from benchmarks import planner as bench
+from benchmarks.planner_truth import Truth, Wanted, faults_of, read_truths
 from realcompo_core.errors import InputError
 from realcompo_core.planner.rules import plan
 from realcompo_core.planner.scenes import read
@@ -161,7 +162,7 @@ def test_a_corner_beside_a_thing_is_outside_of_it() -> None:
         "Un chat noir sur un canap\u00e9 rouge",
         "Dos gatos y un perro en la mesa",
         "Un gatto nero su una sedia con un cane",
-        "\u043a\u043e\u0448\u043a\u0430 \u0441\u0438\u0434\u0438\u0442 \u043d\u0430 \u0434\u0438\u0432\u0430\u043d\u0435",
+        "кошка сидит на диване",
         "\u4e00\u53ea\u732b\u5750\u5728\u7ea2\u8272\u7684\u6c99\u53d1\u4e0a",
     ],
 )
@@ -195,3 +196,53 @@ def test_free_sentences_that_no_rule_was_made_from() -> None:
     truths = read_truths(SENTENCES)
     faulty = [truth.prompt for truth in truths if faults_of(plan(truth.prompt), truth)]
     assert len(truths) == 120 and len(faulty) <= 12, faulty
+
+
+def test_files_of_prompts_and_known_plans_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth, prompts = tmp_path / "truth.jsonl", tmp_path / "prompts.txt"
+    truth.write_text(
+        '{"prompt": "two red cups left of a plate", "objects": [{"noun": "cup", "count": 2, '
+        '"adjectives": ["red"]}, {"noun": "plate"}], "relations": [["cup", "left of", "plate"]]}\n'
+        '{"tag": "position", "include": [{"class": "cat", "count": 1}, {"class": "dog", '
+        '"count": 1, "position": ["above", 0]}], "prompt": "a dog above a cat"}\n'
+        '{"prompt": "three owls", "objects": [{"noun": "owl", "count": 4}]}\n'
+    )
+    report = bench.score_files(None, truth)
+    assert report["right_of"] == {"known plans": [1, 2], "position": [1, 1]}
+    assert [failure["prompt"] for failure in report["failures"]] == ["three owls"]
+    prompts.write_text("a dog above a cat\na kettle\n")
+    assert bench.score_files(prompts, truth)["sentences"] == 1
+    assert "'a kettle' -> a kettle" in capsys.readouterr().out
+
+
+FAULTS = {
+    "lost": ("an owl", "owl; clock"),
+    "extra": ("an owl and a clock", "owl"),
+    "count": ("two owls", "3 owl"),
+    "torn": ("an owl", "red owl"),
+    "swollen": ("a red owl", "owl"),
+}
+
+
+@pytest.mark.parametrize(("kind", "case"), FAULTS.items(), ids=FAULTS)
+def test_every_kind_of_fault_is_seen(kind: str, case: tuple[str, str]) -> None:
+    prompt, wanted = case
+    objects = []
+    for phrase in wanted.split("; "):
+        *described, noun = phrase.split()
+        count = int(described.pop(0)) if described and described[0].isdigit() else None
+        objects.append(Wanted((noun,), count, frozenset(described)))
+    assert kind in dict(faults_of(plan(prompt), Truth(prompt, tuple(objects))))
+
+
+def test_a_wrong_relation_is_seen() -> None:
+    truth = Truth("an owl left of a cup", (Wanted(("owl",)), Wanted(("cup",))), ((0, "above", 1),))
+    assert faults_of(plan("an owl left of a cup"), truth) == [("relation", "above")]
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "truth.jsonl").write_text('{"prompt": "a cat", "objects": []}\n{"prompt": 1}\n')
+    with pytest.raises(ValueError, match="line 2"):
+        read_truths(tmp_path / "truth.jsonl")

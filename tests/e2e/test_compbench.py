@@ -35,7 +35,9 @@ from testkit.server import ROOT, Client, serve
 
 WORKFLOW = Path(__file__).with_name("compbench.json")
 LAYOUTS = {
-    "a red circle and a blue square on grass": "red circle: 0.1 0.3 0.45 0.7\nblue square: 0.55 0.3 0.9 0.7",
+    "a red circle and a blue square on grass": (
+        "red circle: 0.1 0.3 0.45 0.7\nblue square: 0.55 0.3 0.9 0.7"
+    ),
     "a yellow ring on the sand.": {
         "objects": [{"phrase": "yellow ring", "box": [0.3, 0.3, 0.7, 0.7]}]
     },
@@ -218,7 +220,8 @@ def test_prompt_files_are_read_as_the_benchmark_reads_them(tmp_path: Path) -> No
     ("layouts", "told"),
     [
         (
-            '{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}',
+            '{"prompt": "a cat", "layout": "cat: 0 0 1 1"}\n'
+            '{"prompt": "a cat", "layout": "cat: 0 0 1 0.5"}',
             "two for",
         ),
         (
