@@ -49,8 +49,8 @@ bench: host  ## evaluations, time and memory, in output/bench
 bench-full: host  ## a gradient pass's and a training step's time and memory at SD1.5's and SDXL's size, in output/bench
 	@.host/run -m benchmarks.full
 
-bench-planner: host  ## the offline planner on generated sentences, in output/bench
-	@.host/run -m benchmarks.planner
+bench-planner: host  ## the offline planner on generated sentences, in output/bench (ARGS="--truth FILE.jsonl" for your own)
+	@.host/run -m benchmarks.planner $(ARGS)
 
 bench-sepen: host  ## Separate-and-Enhance before and after, with ablation, in output/bench
 	@.host/run -m benchmarks.sepen

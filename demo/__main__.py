@@ -12,7 +12,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from testkit.server import ROOT, Client, ServerError, serve
+from testkit.client import Client, ServerError
+from testkit.server import ROOT, serve
 from testkit.workflow import to_prompt
 
 WORKFLOW = ROOT / "workflows" / "realcompo_demo.json"

@@ -32,17 +32,21 @@ class Asked:
 
 @dataclass
 class ChatServer:
-    """Serves on a port of its own, in a thread; the last answer is given again and again."""
+    """Serves on a port of its own, in a thread.
+
+    The last of ``answers`` is given again and again.
+    """
 
     answers: list[Answer] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)  # requests that break the protocol
     dropped: int = 0  # requests that the client gave up
     port: int = 0
+    path: str = PATH
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PATH.removesuffix('/chat/completions')}"
+        return f"http://127.0.0.1:{self.port}{self.path.removesuffix('/chat/completions')}"
 
     def __enter__(self) -> ChatServer:
         self._loop = asyncio.new_event_loop()
@@ -71,7 +75,7 @@ class ChatServer:
         self.port = self._runner.addresses[0][1]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if not _speaks_the_protocol(request):
+        if not _speaks_the_protocol(request, self.path):
             self.wrong.append(f"{request.method} {request.path} {request.content_type}")
             return web.json_response({"error": {"message": "no such route"}}, status=404)
         self.asked.append(Asked(await request.json(), dict(request.headers)))
@@ -83,9 +87,9 @@ class ChatServer:
             raise
 
 
-def _speaks_the_protocol(request: web.Request) -> bool:
+def _speaks_the_protocol(request: web.Request, path: str) -> bool:
     asked = request.method, request.path, request.content_type
-    return asked == ("POST", PATH, "application/json")
+    return asked == ("POST", path, "application/json")
 
 
 def layout_reply(*objects: tuple[str, list[float]]) -> str:
@@ -124,10 +128,7 @@ def event(content: str | None, finish: str | None = None) -> bytes:
 def streamed(
     content: str, *, size: int = 3, end: bytes = b"data: [DONE]\n\n", pause: float = 0.0
 ) -> Answer:
-    """An answer in server-sent events of ``size`` characters.
-
-    It comes in odd pieces of bytes, with a comment before it and a usage event after it.
-    """
+    """An answer in events of ``size`` characters; odd pieces of bytes, a comment, a usage event."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
@@ -155,6 +156,34 @@ def raw(body: bytes, *, status: int = 200, headers: dict | None = None) -> Answe
         )
 
     return answer
+
+
+def error(status: int, body: Any, **headers: str) -> Answer:
+    """An error as a server words it in JSON."""
+    return raw(json.dumps(body).encode(), status=status, headers=headers)
+
+
+def strict(content: str, refused: dict[str, tuple[int, Any]]) -> Answer:
+    """A server that refuses settings: for each a status and the body that says so."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        for setting, (status, words) in refused.items():
+            if setting in body:
+                return await error(status, words)(request)
+        return await whole(content)(request)
+
+    return answer
+
+
+def parts_streamed(content: str) -> Answer:
+    """Events whose deltas hold lists of parts, thinking first."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "let me see"}]}
+    deltas: list[Any] = [[thinking], [{"type": "text", "text": content}]]
+    choices = [{"index": 0, "delta": {"content": delta}} for delta in deltas]
+    lines = [f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in choices]
+    body = "".join([*lines, "data: [DONE]\n\n"]).encode()
+    return raw(body, headers={"Content-Type": "text/event-stream"})
 
 
 def cut_off() -> Answer:

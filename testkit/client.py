@@ -21,6 +21,14 @@ class ServerError(Exception):
     """The server did not start, refused a prompt or failed while running it."""
 
 
+class NodeError(ServerError):
+    """A node of a prompt failed; ``kind`` is the class of its error."""
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 class Refusal(ServerError):
     """The server does not take a prompt: the workflow doesn't fit its nodes or models."""
 
@@ -97,7 +105,8 @@ class Client:
                 on_event(event, data)
                 ours = data.get("prompt_id") == prompt_id
                 if ours and event == "execution_error":
-                    raise ServerError(f"{data['node_type']}: {data['exception_message']}")
+                    text = f"{data['node_type']}: {data['exception_message']}"
+                    raise NodeError(text, str(data.get("exception_type", "")))
                 # Success is told before the outputs stand in the history; this is told after.
                 if ours and event == "executing" and data["node"] is None:
                     return

@@ -1,9 +1,12 @@
-"""Images of a prompt file, made by ComfyUI servers and left where T2I-CompBench's evaluators read them.
+"""Images of a prompt file, made by ComfyUI servers, where T2I-CompBench's evaluators read them.
 
-    python -m benchmarks.compbench color_val.txt --workflow my_workflow.json --out output/compbench/color
+    python -m benchmarks.compbench complex_val.txt --out output/compbench/complex \\
+        --workflow workflows/realcompo_layout_planned.json
 
-A running server is driven over HTTP (``--server URL``, several on Ray), or servers are started (``--start-servers N``).
-The same command goes on with a run that was stopped: finished images stay, failed ones are tried again.
+That workflow takes Stable Diffusion 1.5 and GLIGEN, and plans each prompt's layout offline; any
+other that saves one image will do. A running server is driven over HTTP (``--server URL``, several
+on Ray), or servers are started (``--start-servers N``). The same command goes on with a run that
+was stopped: finished images stay, failed ones are tried again.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from realcompo_core.errors import InputError
-from testkit.server import ServerError
+from testkit.client import ServerError
 
 from .crew import Crew, crew_of
 from .folder import Folder
@@ -164,7 +167,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 1
     if failed:
         print(
-            f"compbench: {failed} images could not be made, see {options.out / 'failures.jsonl'}; the evaluators "
+            f"compbench: {failed} images could not be made, see "
+            f"{options.out / 'failures.jsonl'}; the evaluators "
             "count images, so the scores need them. The same command tries them again.",
             file=sys.stderr,
         )

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from realcompo_core.errors import InputError
-from testkit.server import ServerError
+from testkit.client import ServerError
 
 from .jobs import Job
 from .template import Template
@@ -31,7 +31,10 @@ class Crew(Protocol):
 
 @contextmanager
 def crew_of(sites: Sequence[Site], effort: Effort, address: str | None) -> Iterator[Crew]:
-    """A worker for each server: on Ray if they are several, or if there is the address of a cluster."""
+    """A worker for each server.
+
+    On Ray if they are several, or if there is the address of a cluster.
+    """
     crew = (
         _alone(sites[0], effort)
         if len(sites) == 1 and address is None
@@ -71,7 +74,9 @@ def _alone(site: Site, effort: Effort) -> Iterator[Alone]:
 
 @dataclass(frozen=True)
 class OnRay:
-    """Actors on Ray, which places them, hands out the images, restarts what is lost and gives it its image again."""
+    """Actors on Ray, which places them, hands out the images, restarts what is lost and gives it
+    its image again.
+    """
 
     workers: Sequence[Any]
 
@@ -82,7 +87,10 @@ class OnRay:
             return ray.get([worker.definitions.remote() for worker in self.workers])[0]
 
     def make(self, template: Template, jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """A worker with nothing else to do takes an image that is long in coming: its machine may be lost for good."""
+        """A worker with nothing else to do takes an image that is long in coming.
+
+        Its machine may be lost for good.
+        """
         from ray.util import ActorPool
 
         pool, gone = ActorPool(self.workers), 0

@@ -1,7 +1,8 @@
 """A run's folder: its settings, its images as the evaluators read them, and what could not be made.
 
-``samples/`` holds whole images and nothing else, for the evaluators take every file there for one. ``run.json`` says
-what they were made with, ``failures.jsonl`` which could not be made by the last run.
+``samples/`` holds whole images and nothing else, for the evaluators take every file there for one.
+``run.json`` says what they were made with, ``failures.jsonl`` which could not be made by the last
+run.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ class Folder:
     def settle(self, settings: Mapping[str, Any], *, changed: bool) -> None:
         """Begin or go on with a run; ``settings`` are all that the images depend on.
 
-        Raises :class:`InputError` if images stand here that were made with others, unless ``changed`` says that this
-        is meant: ``run.json`` then lists the earlier settings too.
+        Raises :class:`InputError` if images stand here that were made with others, unless
+        ``changed`` says that this is meant: ``run.json`` then lists the earlier settings too.
         """
         self.samples.mkdir(parents=True, exist_ok=True)
         runs = self._runs()
         if runs and runs[-1] != settings and not changed:
             different = [name for name in settings if runs[-1].get(name) != settings[name]]
-            fix = "Give another --out, the same settings, or --changed to keep the finished images and go on."
+            fix = (
+                "Give another --out, the same settings, or --changed to keep the finished "
+                "images and go on."
+            )
             raise InputError(
                 f"settings of {self.path}",
                 "those it was begun with",
@@ -53,7 +57,10 @@ class Folder:
         (self.path / "failures.jsonl").unlink(missing_ok=True)
 
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
-        """The images still to make. Raises :class:`InputError` for files that an evaluator would wrongly read."""
+        """The images still to make.
+
+        Raises :class:`InputError` for files that an evaluator would wrongly read.
+        """
         found = set(os.listdir(self.samples))
         strangers = sorted(found - {job.name for job in jobs})
         if strangers:

@@ -44,13 +44,15 @@ class Graph:
 
     def places(self, *names: str, of: str | None = None) -> list[Place]:
         """Inputs with these names, or all; of every node, or of those with an id or a type."""
-        return [
-            Place(key, name)
-            for key, node in self.nodes.items()
-            if of in (None, key, node["class_type"])
-            for name in node["inputs"]
-            if not names or name in names
-        ]
+        found: list[Place] = []
+        for key in self.nodes if of is None else self.named(of):
+            inputs = self.nodes[key]["inputs"]
+            found += [Place(key, name) for name in inputs if not names or name in names]
+        return found
+
+    def named(self, name: str) -> list[str]:
+        """Return the ids of the nodes with an id or a type."""
+        return [key for key, node in self.nodes.items() if name in (key, node["class_type"])]
 
     def with_values(self, values: Mapping[Place, Any]) -> dict[str, dict]:
         """The nodes with other values."""
@@ -68,7 +70,10 @@ class Graph:
                 if source is None or source in needed:
                     continue
                 if source not in self.nodes:
-                    fix = "Use Export (API) of ComfyUI, which resolves bypassed nodes, reroutes and subgraphs."
+                    fix = (
+                        "Use Export (API) of ComfyUI, which resolves bypassed nodes, "
+                        "reroutes and subgraphs."
+                    )
                     raise InputError(
                         "workflow",
                         "links between nodes of this server",

@@ -1,8 +1,9 @@
 """A prompt file and given layouts -> the images to make.
 
-T2I-CompBench (https://github.com/Karine-Huang/T2I-CompBench) has a text file for each category, one prompt a line.
-Its evaluators read ``samples/{prompt}_{number:06d}.png``: the prompt is what stands before the underscore, and the
-numbers run over the whole file, all images of the first prompt first.
+T2I-CompBench (https://github.com/Karine-Huang/T2I-CompBench) has a text file for each category, one
+prompt a line. Its evaluators read ``samples/{prompt}_{number:06d}.png``: the prompt is what stands
+before the underscore, and the numbers run over the whole file, all images of the first prompt
+first.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SEEDS_PER_PROMPT = 1000
 
 @dataclass(frozen=True)
 class Job:
-    """One image to make: its number over the whole prompt file, and what the workflow is given for it."""
+    """One image to make: its number over the whole prompt file, and what the workflow is given
+    for it.
+    """
 
     number: int
     prompt: str
@@ -34,31 +37,28 @@ class Job:
     @property
     def name(self) -> str:
         """The file name that the evaluators read; characters that it can't hold become spaces."""
-        return f"{self.prompt.translate({ord(letter): ' ' for letter in UNSAFE})}_{self.number:06d}.png"
+        safe = self.prompt.translate(dict.fromkeys(map(ord, UNSAFE), " "))
+        return f"{safe}_{self.number:06d}.png"
 
 
 def jobs_of(
     prompts: Sequence[str], layouts: Mapping[str, str] | None, images: int, seed: int
 ) -> list[Job]:
-    """Every image of a run: ``images`` of each prompt, with seeds ``seed + 1000 * prompt index + image index``.
+    """Every image of a run: ``images`` of each prompt, with seeds ``seed + 1000 * prompt index +
+    image index``.
 
-    ``layouts`` has one for every prompt. Raises :class:`InputError` for a prompt without one, a prompt that is longer
-    than a file name, and for more images than seeds.
+    ``layouts`` has one for every prompt. Raises :class:`InputError` for a prompt without one, a
+    prompt that is longer than a file name, and for more images than seeds.
     """
     if not 1 <= images <= SEEDS_PER_PROMPT:
         raise InputError(
             "images", f"1 to {SEEDS_PER_PROMPT} for each prompt", str(images), "Most use 10."
         )
-    jobs = [
-        Job(
-            index * images + image,
-            prompt,
-            seed + SEEDS_PER_PROMPT * index + image,
-            _layout(layouts, prompt),
-        )
-        for index, prompt in enumerate(prompts)
-        for image in range(images)
-    ]
+    jobs: list[Job] = []
+    for index, prompt in enumerate(prompts):
+        layout = _layout(layouts, prompt)
+        first = seed + SEEDS_PER_PROMPT * index
+        jobs += [Job(len(jobs) + i, prompt, first + i, layout) for i in range(images)]
     for job in jobs:
         if len(job.name.encode()) > LONGEST_NAME:
             fix = "The evaluators read the prompt from the file name: shorten it."
@@ -69,7 +69,10 @@ def jobs_of(
 
 
 def read_prompts(path: Path) -> list[str]:
-    """One prompt a line, as it stands there; empty lines and what follows a tab are left out, as the benchmark does."""
+    """One prompt a line, as it stands there.
+
+    Empty lines and what follows a tab are left out, as the benchmark does.
+    """
     lines = [line.split("\t")[0] for line in _read(path, "prompts").splitlines()]
     prompts = [line for line in lines if line.strip()]
     if not prompts:
@@ -82,9 +85,9 @@ def read_prompts(path: Path) -> list[str]:
 def read_layouts(path: Path) -> dict[str, str]:
     """Layouts by prompt, each as text that the node RealCompo Layout reads.
 
-    ``.json``: ``{"a prompt": layout}``; ``.jsonl``: ``{"prompt": "a prompt", "layout": layout}`` a line. A layout is
-    RealCompo's JSON or its lines as a text. Raises :class:`InputError` for what can't be read, or a second layout of a
-    prompt.
+    ``.json``: ``{"a prompt": layout}``; ``.jsonl``: ``{"prompt": "a prompt", "layout": layout}`` a
+    line. A layout is RealCompo's JSON or its lines as a text. Raises :class:`InputError` for what
+    can't be read, or a second layout of a prompt.
     """
     layouts: dict[str, str] = {}
     for prompt, layout in _records(path):

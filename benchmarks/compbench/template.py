@@ -20,7 +20,10 @@ OUTPUTS = ("SaveImage", "PreviewImage")
 
 @dataclass(frozen=True)
 class Names:
-    """Places (``NODE.INPUT``) and the image's node as a user names them; what is left empty is found."""
+    """Places (``NODE.INPUT``) and the image's node as a user names them.
+
+    What is left empty is found.
+    """
 
     prompts: Sequence[str] = ()
     seeds: Sequence[str] = ()
@@ -47,14 +50,18 @@ class Template:
         return self.graph.with_values(values)
 
     def settings(self) -> dict[str, Any]:
-        """What tells this workflow from others, whatever prompt, seed and layout it was saved with."""
+        """What tells this workflow from others, whatever prompt, seed and layout it was saved
+        with.
+        """
         empty = self.graph.with_values(dict.fromkeys([*self.prompts, *self.seeds, *self.layouts]))
         digest = hashlib.sha256(json.dumps(empty, sort_keys=True).encode()).hexdigest()
-        places = {
-            name: [str(place) for place in getattr(self, name)]
-            for name in ("prompts", "seeds", "layouts")
+        places: dict[str, Any] = {
+            "prompts": list(map(str, self.prompts)),
+            "seeds": list(map(str, self.seeds)),
+            "layouts": list(map(str, self.layouts)),
+            "image": self.image,
         }
-        return {"workflow": digest, "places": places | {"image": self.image}}
+        return {"workflow": digest, "places": places}
 
 
 def read_template(
@@ -85,12 +92,9 @@ def read_template(
 
 def _image(graph: Graph, name: str | None) -> str:
     """The node that the image comes from: what is named, or else what saves, or else what shows."""
-    kinds = OUTPUTS if name is None else (name,)
-    by_kind = (
-        [key for key, node in graph.nodes.items() if kind in (key, node["class_type"])]
-        for kind in kinds
-    )
-    found = next((keys for keys in by_kind if keys), [])
+    found: list[str] = []
+    for kind in OUTPUTS if name is None else (name,):
+        found = found or graph.named(kind)
     if len(found) != 1:
         got = f"nodes {', '.join(found)}" if found else "none"
         raise InputError(
@@ -100,7 +104,10 @@ def _image(graph: Graph, name: str | None) -> str:
 
 
 def _named(graph: Graph, names: Sequence[str]) -> tuple[Place, ...]:
-    return tuple(place for name in names for place in _places(graph, name))
+    places: list[Place] = []
+    for name in names:
+        places += _places(graph, name)
+    return tuple(places)
 
 
 def _places(graph: Graph, name: str) -> list[Place]:
@@ -119,9 +126,14 @@ def _places(graph: Graph, name: str) -> list[Place]:
 
 
 def _prompts(graph: Graph) -> tuple[Place, ...]:
-    """Texts that reach a positive input, and a planner's; several are the prompt if they say the same."""
+    """Texts that reach a positive input, and a planner's.
+
+    Several are the prompt if they say the same.
+    """
     starts = graph.places(*POSITIVE) or graph.places("conditioning")
-    found = {place for start in starts for place in graph.texts(start)}
+    found: set[Place] = set()
+    for start in starts:
+        found.update(graph.texts(start))
     for planner in graph.places("prompt", "text", of=PLANNER):
         found |= set(graph.strings(planner))
     if len({graph.value(place) for place in found}) != 1:
@@ -140,7 +152,10 @@ def _seeds(graph: Graph) -> tuple[Place, ...]:
 
 
 def _layouts(graph: Graph) -> tuple[Place, ...]:
-    """Where layouts go, if there are any: a layout of the workflow's own would fit no other prompt."""
+    """Where layouts go, if there are any.
+
+    A layout of the workflow's own would fit no other prompt.
+    """
     linked = {
         place.node for place in graph.places("layout", "boxes") if graph.source(place) is not None
     }
@@ -154,7 +169,8 @@ def _layouts(graph: Graph) -> tuple[Place, ...]:
 
 def _unclear(graph: Graph, what: str, option: str, found: Sequence[Place]) -> InputError:
     got = f"several: {_list(found)}" if found else "none"
-    fix = f"Name it, or all that take it: {option} NODE.INPUT. The image depends on: {graph.inputs()}."
+    how = f"Name it, or all that take it: {option} NODE.INPUT."
+    fix = f"{how} The image depends on: {graph.inputs()}."
     return InputError("workflow", f"one input for {what}", got, fix)
 
 

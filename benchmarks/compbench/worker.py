@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from math import ceil
@@ -15,18 +16,24 @@ from pathlib import Path
 import aiohttp
 from PIL import Image
 
-from testkit.server import Client, Refusal, ServerError, connect, serve
+from testkit.client import Client, NodeError, Refusal, ServerError, connect
+from testkit.server import serve
 
 from .jobs import Job
 from .template import Template
 
-ANSWER_SECONDS, PAUSE = 60, 2
+ANSWER_SECONDS = 60
+PAUSE = 2
+WORDED = "InputError"  # of this pack: what is wrong with the inputs, whatever the seed
 FAILURES = (ServerError, aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A server: running at ``url``, or else to be started with a folder of models (ComfyUI's own if None)."""
+    """A server: running at ``url``, or else to be started.
+
+    ``models`` is its folder of models, None for ComfyUI's own.
+    """
 
     url: str | None = None
     models: Path | None = None
@@ -35,7 +42,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard an image is tried: attempts, and seconds between (doubling), for each, and for a server to come back."""
+    """How hard an image is tried.
+
+    ``tries`` are attempts, ``pause`` the seconds between (doubling), ``limit`` those for each and
+    ``patience`` those for a server to come back.
+    """
 
     tries: int = 3
     pause: float = 1.0
@@ -57,19 +68,27 @@ class Worker:
     """Drives one server."""
 
     def __init__(self, site: Site, effort: Effort) -> None:
-        self.site, self.effort = site, effort
+        self.site = site
+        self.effort = effort
         self.client: Client | None = None
         self.resources = AsyncExitStack()
+        self.hopeless: dict[tuple[str, str | None], tuple[str, ...]] = {}
 
     async def definitions(self) -> dict[str, dict]:
-        """The server's object_info. Raises :class:`ServerError` if there is no server."""
+        """Return the server's object_info; raises :class:`ServerError` if there is no server."""
         return await (await self._ready(patience=0.0)).get("object_info")
 
     async def make(self, template: Template, job: Job) -> Outcome:
-        """An image, tried again after a failure as the effort says.
+        """Return an image, tried again after a failure as the effort says.
 
-        Raises :class:`Refusal` if the server does not take the workflow, which no image could change.
+        A node's error that comes twice in the same words is not tried a third time. Where a node
+        says that its inputs are wrong, other images of the same prompt and layout are not tried at
+        all. Raises :class:`Refusal` if the server does not take the workflow, which no image could
+        change.
         """
+        question = (job.prompt, job.layout)
+        if question in self.hopeless:
+            return Outcome(job, errors=self.hopeless[question])
         errors: list[str] = []
         for attempt in range(self.effort.tries):
             await asyncio.sleep(self.effort.pause * 2 ** (attempt - 1) if attempt else 0)
@@ -83,9 +102,21 @@ class Worker:
                 raise
             except FAILURES as error:
                 errors.append(str(error) or f"{type(error).__name__} after {self.effort.limit} s")
+                if self._gives_up(question, error, errors):
+                    break
             else:
                 return Outcome(job, image)
         return Outcome(job, errors=tuple(errors))
+
+    def _gives_up(
+        self, question: tuple[str, str | None], error: Exception, errors: Sequence[str]
+    ) -> bool:
+        """Whether no further attempt helps; remembers a question that is wrong for every seed."""
+        if not isinstance(error, NodeError) or not _cannot_change(error, errors):
+            return False
+        if error.kind.endswith(WORDED):
+            self.hopeless[question] = tuple(errors)
+        return True
 
     async def close(self) -> None:
         """End the connection, and the server if it is this worker's own."""
@@ -120,10 +151,17 @@ class Worker:
         )
 
 
+def _cannot_change(error: NodeError, errors: Sequence[str]) -> bool:
+    """Whether a node failed twice in the same words, for want of anything but memory."""
+    if "OutOfMemory" in error.kind:
+        return False
+    return len(errors) > 1 and errors[-1] == errors[-2]
+
+
 async def _answers(client: Client) -> bool:
     try:
         await asyncio.wait_for(client.get("prompt"), ANSWER_SECONDS)
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         return False
     return True
 
@@ -132,14 +170,13 @@ async def _image(client: Client, template: Template, job: Job) -> bytes:
     outputs = await client.run(template.filled(job))
     images = outputs.get(template.image, {}).get("images", [])
     if len(images) != 1:
-        raise ServerError(
-            f"node {template.image} gave {len(images)} images instead of one: interrupted, or a batch?"
-        )
+        text = f"node {template.image} gave {len(images)} images instead of one"
+        raise ServerError(f"{text}: interrupted, or a batch?")
     return _whole_png(await client.file(images[0]))
 
 
 def _whole_png(data: bytes) -> bytes:
-    """The picture as PNG. Raises OSError if some of it is missing."""
+    """Return the picture as PNG; raises OSError if some of it is missing."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         if image.format == "PNG":

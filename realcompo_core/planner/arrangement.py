@@ -68,10 +68,10 @@ def arrange(scene: Scene) -> list[list[Box]]:
     Links that contradict earlier ones ("a cat left of a dog left of the cat") have no effect.
     """
     frames = _Arranger(scene).frames()
-    return [
-        [_box(part) for part in split(frames[i], thing.count)]
-        for i, thing in enumerate(scene.things)
-    ]
+    boxes = []
+    for i, thing in enumerate(scene.things):
+        boxes.append([_box(part) for part in split(frames[i], thing.count)])
+    return boxes
 
 
 def split(frame: Frame, count: int) -> list[Frame]:
@@ -207,15 +207,16 @@ class _Arranger:
         columns = count if few else squarest(frame, count)
         if columns < count:
             return grid(frame, count, columns)
-        weights = [
-            math.sqrt(sum(self._weight(i) ** 2 for i in component)) for component in components
-        ]
+        weights = [math.hypot(*map(self._weight, component)) for component in components]
         return [frame.part(x0, 0, x1, 1) for x0, x1 in shares(weights)]
 
     def _component(
         self, members: list[int], columns: list[int], rows: list[int], frame: Frame
     ) -> dict[int, Frame]:
-        """Linked things in the cells of a grid: a column for each rank along x, a row for each along y."""
+        """Linked things in the cells of a grid.
+
+        A column for each rank along x, a row for each along y.
+        """
         cells: dict[tuple[int, int], list[int]] = {}
         for i in members:
             cells.setdefault((columns[i], rows[i]), []).append(i)
@@ -237,31 +238,32 @@ class _Arranger:
                 (link.second, link.first) if self._is_turned(link) else (link.first, link.second)
             )
             along, across = (x, y) if link.kind in SIDEWAYS else (y, x)
-            if along.before(first, second) or (
-                link.kind is Kind.NEXT and along.before(second, first)
-            ):
+            stands = along.before(first, second)
+            if not stands and link.kind is Kind.NEXT:
+                stands = along.before(second, first)
+            if stands and link.level:
                 across.level(first, second)
         return x.ranks(), y.ranks()
 
     def _is_turned(self, link: Link) -> bool:
-        """In front is lower in the picture; of two side by side, one asked to the right goes there."""
+        """In front is lower in the picture.
+
+        Of two side by side, one asked to the right goes there.
+        """
         asked = self._place(link.first).x == 1 or self._place(link.second).x == -1
         return link.kind is Kind.FRONT or (link.kind is Kind.NEXT and asked)
 
     def _sizes(
         self, cells: dict, axis: int, total: Callable[[Iterable[float]], float]
     ) -> list[tuple[float, float]]:
-        """Start and end of each column (axis 0) or row (1) of a grid, by what stands in its cells."""
-        lines = [
-            [members for at, members in cells.items() if at[axis] == line]
-            for line in range(_lines(cells, axis))
-        ]
-        return shares(
-            [
-                max((total(self._weight(i) for i in members) for members in line), default=1)
-                for line in lines
-            ]
-        )
+        """Start and end of each column (axis 0) or row (1) of a grid, by what stands in its
+        cells.
+        """
+        wanted = [1.0] * _lines(cells, axis)
+        for at, members in cells.items():
+            line = at[axis]
+            wanted[line] = max(wanted[line], total(map(self._weight, members)))
+        return shares(wanted)
 
     def _single(self, i: int, cell: Frame) -> Frame:
         if self.scene.things[i].count > 1:
@@ -273,7 +275,10 @@ class _Arranger:
         )
 
     def _weight(self, i: int) -> float:
-        """How much of a side a thing wants: a group is as wide as its rows, a container as what it holds."""
+        """How much of a side a thing wants.
+
+        A group is as wide as its rows, a container as what it holds.
+        """
         inside = sum(self._weight(child) for child, parent in self.parents.items() if parent == i)
         return max(math.ceil(math.sqrt(self.scene.things[i].count)), inside + 1 if inside else 1)
 
@@ -300,7 +305,10 @@ class _Arranger:
         return self.scene.places.get(i, Place())
 
     def _side(self, component: list[int], axis: str, ranks: list[int]) -> int:
-        """Where along an axis a component was asked to stand; one that spreads along it takes the whole of it."""
+        """Where along an axis a component was asked to stand.
+
+        One that spreads along it takes the whole of it.
+        """
         asked = [
             getattr(self._place(i), axis)
             for i in component
@@ -315,11 +323,17 @@ def components_of(members: list[int], links: list[Link]) -> list[list[int]]:
     for link in links:
         old, new = group[link.second], group[link.first]
         group = {i: new if g == old else g for i, g in group.items()}
-    return [[i for i in members if group[i] == g] for g in dict.fromkeys(group.values())]
+    components: dict[int, list[int]] = {}
+    for i in members:
+        components.setdefault(group[i], []).append(i)
+    return list(components.values())
 
 
 def _thirds(spots: set[int]) -> list[tuple[int, tuple[float, float]]]:
-    """Start and end, in 0..1, of the asked ones of three parts; the middle is kept free beside a lone side."""
+    """Start and end, in 0..1, of the asked ones of three parts.
+
+    The middle is kept free beside a lone side.
+    """
     kept = sorted(spots | {0}) if len(spots) == 1 else sorted(spots)
     bounds = dict(
         zip(

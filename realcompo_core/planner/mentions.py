@@ -1,34 +1,31 @@
-"""A prompt as a row of things mentioned and the words that put them in place; rules, no language model."""
+"""A prompt as a row of things mentioned and the words that put them in place.
+
+Rules, no language model.
+"""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
-from ..words.tokens import DETERMINERS, IRREGULAR
+from ..words.tokens import DETERMINERS
 from . import lexicon
-from .lexicon import Mark, Meaning, Place, Relation
+from .lexicon import Kind, Mark, Meaning, Place, Relation
+from .phrases import Run, is_a_can, is_plural, leading_verbs, name_of
+from .symbols import Token, is_determiner, number, symbols_of
+from .vocabulary import Form, form_of, is_idle
 
-TOKEN = re.compile(r"[^\W_]+(?:[-'\u2019][^\W_]+)*|[^\w\s]|\n")
 MAXIMUM_COUNT = 30  # more are one crowd
-PUNCTUATION = {",": Mark.COMMA, "&": Mark.JOIN, "+": Mark.JOIN}
-
-
-@dataclass(frozen=True)
-class Token:
-    """A word in lower case and its place in the text."""
-
-    text: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
 class Mention:
-    """Words that name something: ``start`` to ``end`` of the text; ``noun`` are those without article and count.
+    """Words that name something: ``start`` to ``end`` of the text.
 
-    ``determiner`` is the first article or count, "" without; ``acting`` says that a verb was cut off its end.
+    ``noun`` are those without article and count.
+
+    ``determiner`` is the first article or count, "" without. ``verb`` is what the thing does to
+    what comes next, "" for nothing. ``cut`` says that a verb stood behind it: "a cat sitting".
     """
 
     start: int
@@ -36,156 +33,144 @@ class Mention:
     noun: tuple[str, ...]
     determiner: str
     count: int
-    acting: bool = False
+    verb: str = ""
+    cut: bool = False
 
     @property
     def head(self) -> str:
-        """The word that says what it is: "a bowl of soup" is a bowl."""
+        """Return the word that says what it is: "a bowl of soup" is a bowl."""
+        return self.name[-1]
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """Return the noun's words before "of"."""
         end = self.noun.index("of") if "of" in self.noun[1:] else len(self.noun)
-        return self.noun[end - 1]
+        return self.noun[:end]
 
 
 Item = Mention | Relation | Place | Mark
 
 
 def mentions(text: str) -> list[Item]:
-    """The plain text's mentions, prepositions, places and marks, in order."""
+    """Return the plain text's mentions, prepositions, places and marks, in order."""
     items: list[Item] = []
     chunk: list[Token] = []
-    for symbol in [*_symbols(text), Mark.BREAK]:
+    for symbol in [*symbols_of(text), Mark.BREAK]:
         if isinstance(symbol, Token):
             chunk.append(symbol)
             continue
-        items += _named(chunk, symbol)
+        _add_names(items, chunk, symbol)
         chunk = []
-        items += _marks(symbol, items)
-    return items
+        _add_meaning(items, symbol)
+    return [Mark.BREAK if item in (Mark.TO, Mark.AS, Mark.FOR) else item for item in items]
 
 
-def _marks(meaning: Meaning, before: list[Item]) -> list[Item]:
-    """A meaning as it stands behind others: "which" binds to the thing right before, over a comma."""
+def _add_names(items: list[Item], chunk: Sequence[Token], after: Meaning) -> None:
+    """Add the mentions in a run of plain words, and settle what stands before them."""
+    if not chunk:
+        return
+    before = items[-1] if items else Mark.BREAK
+    if before is Mark.VERB and not _has_subject(items):
+        before = Mark.BREAK  # "there are flying cars"
+    found, cut = _named(chunk, items, before, after)
+    if before is Mark.AS and not (cut or after is Mark.VERB):
+        items[-1] = Mark.SKIP
+    if before is Mark.FOR and number(chunk[0].text) is None:
+        items[-1] = Mark.SKIP
+    items += found
+
+
+def _add_meaning(items: list[Item], meaning: Meaning) -> None:
+    """Add a meaning as it stands behind others.
+
+    "which" binds to the thing right before, over a comma.
+    """
     if isinstance(meaning, Relation) and meaning.its:
-        return [replace(meaning, its=False), Mark.IT]
-    if meaning is Mark.WHICH:
-        before[:] = before[:-1] if before[-1:] == [Mark.COMMA] else before
-        return [Mark.VERB]
-    return [meaning]
+        items += [replace(meaning, its=False), Mark.IT]
+    elif meaning is Mark.WHICH:
+        if items[-1:] == [Mark.COMMA]:
+            items.pop()
+        items.append(Mark.VERB)
+    else:
+        items.append(meaning)
 
 
-def is_plural(noun: str) -> bool:
-    """Whether a noun may be a plural, by its ending."""
-    known = noun in IRREGULAR or noun in lexicon.INVARIABLE
-    return known or (noun.endswith("s") and not noun.endswith(("ss", "us", "is")))
+def _named(
+    chunk: Sequence[Token], items: Sequence[Item], before: Item, after: Meaning
+) -> tuple[list[Item], bool]:
+    """The mentions in plain words, each article or count beginning one, and whether a verb was
+    among them.
+    """
+    parts = _parts(chunk)
+    found: list[Item] = []
+    cut = False
+    verb = ""
+    acting = _has_verb(items)
+    for i, whole in enumerate(parts):
+        part = _subject_of(whole)
+        direct = i + 1 < len(parts)
+        skipped = _leading(part, before, after, direct=direct, acting=acting)
+        if skipped:
+            verb = part[0].text if before is Mark.VERB else ""
+            cut = True
+        mentioned = _mentioned(part[skipped:], before, after, direct=direct)
+        if mentioned and verb:
+            found += _action(verb)
+            verb = ""
+        cut = cut or any(mention.cut for mention in mentioned)
+        found += mentioned
+        before = Mark.OF
+    return found, cut
 
 
-def _symbols(text: str) -> list[Token | Meaning]:
-    tokens = [
-        Token(match[0].lower().replace("\u2019", "'"), *match.span())
-        for match in TOKEN.finditer(text)
-    ]
-    symbols: list[Token | Meaning] = []
-    i = 0
-    while i < len(tokens):
-        length, meaning = _meaning(tokens, i)
-        if _is_idle(tokens, i, symbols):
-            i += 1
-        elif meaning is None or _belongs(tokens, i, length, meaning, symbols):
-            symbols += tokens[i : i + max(length, 1)]
-            i += max(length, 1)
-        else:
-            symbols.append(meaning)
-            i += length
-    return symbols
+def _has_subject(items: Sequence[Item]) -> bool:
+    """Whether the clause so far names something."""
+    for item in reversed(items):
+        if item is Mark.BREAK:
+            return False
+        if isinstance(item, Mention):
+            return True
+    return False
 
 
-def _meaning(tokens: list[Token], i: int) -> tuple[int, Meaning | None]:
-    """The longest phrase of the lexicon that begins at a token: its length and meaning; (0, None) if none does."""
-    if i >= len(tokens):
-        return 0, Mark.BREAK
-    text = tokens[i].text
-    if not text[0].isalnum():
-        return 1, PUNCTUATION.get(text, Mark.BREAK)
-    for length in range(min(lexicon.LONGEST, len(tokens) - i), 0, -1):
-        words = tuple(token.text for token in tokens[i : i + length])
-        if words in lexicon.MEANINGS:
-            return length, lexicon.MEANINGS[words]
-    return 0, None
+def _has_verb(items: Sequence[Item]) -> bool:
+    """Whether the clause so far has a verb."""
+    for item in reversed(items):
+        if item is Mark.BREAK:
+            return False
+        if item is Mark.VERB or (isinstance(item, Mention) and item.cut):
+            return True
+    return False
 
 
-def _belongs(tokens: list[Token], i: int, length: int, meaning: Meaning, symbols: list) -> bool:
-    """Whether a word with a meaning is part of a name here: "a bowl of soup", "a black and white cat"."""
-    chunk = _tail(symbols)
-    if meaning is Mark.OF:
-        return bool(chunk)
-    if (
-        meaning not in (Mark.JOIN, Mark.COMMA)
-        or i + length >= len(tokens)
-        or _meaning(tokens, i + length)[1]
-    ):
-        return False
-    content = list(
-        takewhile(lambda word: not _is_determiner(word), (token.text for token in reversed(chunk)))
-    )
-    free = not _is_determiner(tokens[i + length].text)
-    return free and bool(content) and all(word in lexicon.ADJECTIVES for word in content)
+def _action(verb: str) -> list[Item]:
+    """How who acts stands to what it is done to: "a woman is pouring milk"."""
+    if verb in lexicon.POSTURES:
+        return []
+    return [Relation(Kind.ON if verb in lexicon.RIDING else Kind.NEXT)]
 
 
-def _is_idle(tokens: list[Token], i: int, symbols: list) -> bool:
-    """Verbs and adverbs before a preposition or at an end: "a cat sits slightly above a dog"."""
-    word = tokens[i].text
-    rest = next(
-        (j for j in range(i + 1, len(tokens)) if tokens[j].text not in lexicon.ADVERBS), len(tokens)
-    )
-    after = _meaning(tokens, rest)[1]
-    if word in lexicon.ADVERBS and _meaning(tokens, i)[1] is None:
-        return isinstance(after, Relation | Place)
-    chunk = _tail(symbols)
-    named = bool(chunk) and not _is_determiner(chunk[-1].text)
-    ends = after is not None or _is_determiner(tokens[rest].text)
-    if not ends or not (named or symbols[-1:] == [Mark.WHICH]):
-        return False
-    return word in lexicon.VERBS or (
-        named and word in lexicon.PLURAL_VERBS and is_plural(chunk[-1].text)
-    )
+def _leading(
+    part: Sequence[Token], before: Item, after: Meaning, *, direct: bool, acting: bool
+) -> int:
+    if not part or is_determiner(part[0].text):
+        return 0
+    words = tuple(token.text for token in part)
+    return leading_verbs(Run(words, 0, after, direct=direct), before, acting=acting)
 
 
-def _tail(symbols: list) -> list[Token]:
-    """The words since the last meaning."""
-    start = next(
-        (i for i in range(len(symbols), 0, -1) if not isinstance(symbols[i - 1], Token)), 0
-    )
-    return symbols[start:]
-
-
-def _is_determiner(word: str) -> bool:
-    return word in lexicon.DEFINITE or word in lexicon.INDEFINITE or _number(word) is not None
-
-
-def _number(word: str) -> int | None:
-    if word in lexicon.NUMBERS:
-        return lexicon.NUMBERS[word]
-    return int(word) if word.isascii() and word.isdigit() and len(word) <= 2 else None
-
-
-def _named(chunk: list[Token], after: Meaning) -> list[Mention]:
-    """The mentions in a run of plain words; each article or count begins one."""
+def _parts(chunk: Sequence[Token]) -> list[list[Token]]:
     parts: list[list[Token]] = [[]]
     for i, token in enumerate(chunk):
-        begins = (
-            _is_determiner(token.text)
-            and parts[-1]
-            and parts[-1][-1].text != "of"
-            and i + 1 < len(chunk)
-        )
-        if begins and not all(_is_determiner(word.text) for word in parts[-1]):
+        begins = is_determiner(token.text) and parts[-1] and parts[-1][-1].text != "of"
+        if begins and i + 1 < len(chunk) and not _is_bare(parts[-1]):
             parts.append([])
         parts[-1].append(token)
-    followers = [Mark.VERB] * (len(parts) - 1) + [after]
-    found = [
-        _mention(_subject_of(part), follower)
-        for part, follower in zip(parts, followers, strict=True)
-    ]
-    return [mention for mention in found if mention]
+    return parts
+
+
+def _is_bare(part: Sequence[Token]) -> bool:
+    return all(is_determiner(token.text) for token in part)
 
 
 def _subject_of(part: list[Token]) -> list[Token]:
@@ -196,51 +181,89 @@ def _subject_of(part: list[Token]) -> list[Token]:
     return part
 
 
-def _mention(part: list[Token], after: Meaning) -> Mention | None:
-    count, start, keep = _quantity(part)
-    end = _end(part, start, after)
-    noun = tuple(token.text for token in part[start:end])
-    determiner = part[0].text if start else ""
-    if all(word == "of" or (not determiner and _is_no_noun(word, after)) for word in noun):
+def _mentioned(
+    part: Sequence[Token], before: Item, after: Meaning, *, direct: bool
+) -> list[Mention]:
+    """The mentions in words with at most one article, each verb parting two."""
+    found: list[Mention] = []
+    while part:
+        words = tuple(token.text for token in part)
+        start, keep = _starts(words)
+        run = Run(words, start, after, direct=direct, joined=before is Mark.JOIN)
+        end, rest = name_of(run)
+        mention = _mention(part, run, keep, end)
+        if mention:
+            verb = _verb(words, end, rest, direct=direct)
+            found.append(replace(mention, verb=verb, cut=end < rest))
+        part = part[rest:]
+    return found
+
+
+def _verb(words: Sequence[str], end: int, rest: int, *, direct: bool) -> str:
+    """The verb that links a thing to the next one."""
+    if end == rest or not (direct or rest < len(words) or end < len(words)):
+        return ""
+    verb = words[end]
+    return "" if verb in lexicon.POSTURES else verb
+
+
+def _mention(part: Sequence[Token], run: Run, keep: int, end: int) -> Mention | None:
+    noun = run.words[run.start : end]
+    if not noun or all(word in lexicon.POINTERS for word in noun):
         return None
-    return Mention(
-        part[keep].start, part[end - 1].end, noun, determiner, count, acting=end < len(part)
-    )
+    idle = all(map(is_idle, noun)) and not is_a_can(noun)
+    if idle and run.determiner in ("", "one", "each"):
+        return None
+    count = _count(run, end)
+    return Mention(part[keep].start, part[end - 1].end, noun, run.determiner, count)
 
 
-def _quantity(part: list[Token]) -> tuple[int, int, int]:
-    """How many, where the noun's words start, and where the phrase does: it keeps articles and counts only."""
-    words = tuple(token.text for token in part)
-    for length in range(min(4, len(words)), 0, -1):
-        if words[:length] in lexicon.QUANTITIES and len(words) > length:
-            count = lexicon.QUANTITIES[words[:length]]
-            pair = "pair" in words[:length] and words[-1] in lexicon.SINGULAR_PAIRS
-            kept = 0 if DETERMINERS.issuperset(words[:length]) else length
-            return (1 if pair else count), length, kept
-    start = next((i for i, word in enumerate(words) if not _is_determiner(word)), len(words))
-    counts = [
-        _number(word) or 1 for word in words[:start] if is_plural(words[-1]) or not word.isdigit()
-    ]
-    return max([1, *(count for count in counts if count <= MAXIMUM_COUNT)]), start, 0
+def _starts(words: Sequence[str]) -> tuple[int, int]:
+    """Where the noun's words start, and where the phrase does.
+
+    It keeps articles and counts only.
+    """
+    length = _quantity(words)
+    if length:
+        return length, 0 if DETERMINERS.issuperset(words[:length]) else length
+    start = 0
+    while start < len(words) and is_determiner(words[start]):
+        start += 1
+    return start, 0
 
 
-def _end(part: list[Token], start: int, after: Meaning) -> int:
-    """Where the noun's words end: verbs and adverbs behind them are cut off, the first word never."""
-    end = len(part)
-    while end - start > 1 and _is_verb(part[end - 1].text, after):
-        end -= 1
-    return end
+def _quantity(words: Sequence[str]) -> int:
+    """How many words at the start are an amount: "a couple of"."""
+    for length in range(min(4, len(words) - 1), 0, -1):
+        amount = tuple(words[:length])
+        if amount not in lexicon.QUANTITIES:
+            continue
+        dances = amount[-1] == "couple" and form_of(words[length]) is Form.THIRD
+        return 0 if dances else length
+    return 0
 
 
-def _is_no_noun(word: str, after: Meaning) -> bool:
-    return word in lexicon.ADJECTIVES or _is_verb(word, after)
+def _count(run: Run, end: int) -> int:
+    """How many the article and the counts before a noun say."""
+    amount = run.words[: run.start]
+    head = run.words[end - 1]
+    if amount in lexicon.QUANTITIES:
+        pair = "pair" in amount and head in lexicon.SINGULAR_PAIRS
+        return 1 if pair else lexicon.QUANTITIES[amount]
+    counts = [1]
+    for i, word in enumerate(amount):
+        value = number(word) or 1
+        if word.isdigit() and not is_plural(head) and not _counts_singulars(run, i, end):
+            continue
+        if value <= MAXIMUM_COUNT:
+            counts.append(value)
+    return max(counts)
 
 
-def _is_verb(word: str, after: Meaning) -> bool:
-    if word.endswith("ing"):
-        return len(word) > 4 and word not in lexicon.NOUNS_IN_ING
-    if word.endswith("ed"):
-        return after not in (Mark.JOIN, Mark.COMMA) and word not in lexicon.NOUNS_IN_ED
-    return word == "of" or (
-        word.endswith("ly") and len(word) > 3 and word not in lexicon.NOUNS_IN_LY
-    )
+def _counts_singulars(run: Run, i: int, end: int) -> bool:
+    """Whether a digit counts a noun without a plural ending.
+
+    "4 fire hydrant", not "a 2 story house".
+    """
+    measures = end > run.start + 1 and run.words[run.start] in lexicon.UNITS
+    return i == 0 and not measures

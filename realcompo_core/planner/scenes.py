@@ -1,14 +1,17 @@
-"""What a prompt says of its picture: things, how they stand to each other, and where in the picture."""
+"""What a prompt says of its picture.
+
+Things, how they stand to each other, and where in the picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from . import lexicon
+from .clauses import simplified
 from .lexicon import Kind, Mark, Place, Relation
-from .mentions import Item, Mention, is_plural, mentions
+from .mentions import Item, Mention, mentions
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,24 @@ class Thing:
 
 @dataclass(frozen=True)
 class Link:
-    """``first`` (an index of a thing) stands left of, above, on, in front of, in or next to ``second``."""
+    """``first`` (an index of a thing) stands left of, above, on, in front of, in or next to
+    ``second``.
+
+    ``level`` says that neither is higher than the other where one is left, nor more to the side
+    where one is above.
+    """
 
     kind: Kind
     first: int
     second: int
+    level: bool = True
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Things in the order of the prompt, the links between them, and places in the picture by index."""
+    """Things in the order of the prompt, the links between them, and places in the picture by
+    index.
+    """
 
     things: tuple[Thing, ...]
     links: tuple[Link, ...] = ()
@@ -38,132 +49,13 @@ class Scene:
 
 
 def read(text: str) -> Scene:
-    """The scene of a plain prompt; surroundings ("a park") are things only where nothing else is."""
+    """Return the scene of a plain prompt.
+
+    Surroundings ("a park") are things where nothing else is.
+    """
     items = mentions(text)
-    scene = _Reader(text, _simplified(items)).scene()
-    return scene if scene.things else _Reader(text, _simplified(items, surroundings=True)).scene()
-
-
-def _simplified(items: Sequence[Item], *, surroundings: bool = False) -> list[Item]:
-    """Only things, prepositions with something after them, places and what separates are left."""
-    left = _canvas(_without_what_is_not_there(items))
-    left = left if surroundings else _without_surroundings(left)
-    return _with_actions(_without_lone_prepositions(_with_parts(left)))
-
-
-def _without_what_is_not_there(items: Sequence[Item]) -> list[Item]:
-    """Without styles, "no dogs", what follows "without" or "like", and qualities: "the apples were crunchy"."""
-    out: list[Item] = []
-    for item in items:
-        said = (
-            isinstance(item, Mention)
-            and len(out) > 1
-            and out[-1] is Mark.VERB
-            and isinstance(out[-2], Mention)
-        )
-        if said and not item.determiner and not is_plural(item.head):
-            continue
-        skipped = bool(out) and out[-1] is Mark.SKIP
-        gone = isinstance(item, Mention) and (skipped or item.determiner == "no" or _is_style(item))
-        out.append(Mark.BREAK if gone else item)
-    return [Mark.BREAK if item is Mark.SKIP else item for item in out]
-
-
-def _canvas(items: Sequence[Item]) -> list[Item]:
-    """ "left of the picture" is a place; "in the middle of a table" is a relation."""
-    out: list[Item] = []
-    for item in items:
-        last = out[-1] if out else None
-        if isinstance(item, Mention) and isinstance(last, Relation) and _is_canvas(item):
-            out[-1] = lexicon.OF_THE_PICTURE.get(last, Mark.BREAK)
-        elif (
-            isinstance(item, Mention)
-            and last is Mark.OF
-            and len(out) > 1
-            and isinstance(out[-2], Place)
-        ):
-            whole = _is_canvas(item) or _is_surrounding(item)
-            out[-2:] = [out[-2]] if whole else [Relation(Kind.INSIDE), item]
-        else:
-            out.append(item)
-    return [item for item in out if item is not Mark.OF]
-
-
-def _without_surroundings(items: Sequence[Item]) -> list[Item]:
-    out: list[Item] = []
-    for item in items:
-        last = out[-1] if out else None
-        bare = (
-            isinstance(last, Relation)
-            and last.vague
-            and isinstance(item, Mention)
-            and not item.determiner
-        )
-        if isinstance(item, Mention) and (bare or _is_surrounding(item)):
-            out = out[:-1] if isinstance(last, Relation) else out
-            out.append(Mark.BREAK)
-        else:
-            out.append(item)
-    return out
-
-
-def _with_parts(items: Sequence[Item]) -> list[Item]:
-    """ "a man with a beard" is one thing; "a man with a dog" are two, side by side."""
-    out: list[Item] = []
-    for item, after in zip(items, [*items[1:], Mark.BREAK], strict=True):
-        last, owner = (out[-1] if out else None), (out[-2] if len(out) > 1 else None)
-        if isinstance(item, Mention) and isinstance(owner, Mention) and _is_part(last, item, after):
-            out[-2:] = [replace(owner, end=item.end, acting=item.acting)]
-            continue
-        if isinstance(item, Mention) and last is Mark.WITH:
-            companion = isinstance(owner, Mention) and not isinstance(after, Relation | Place)
-            out[-1] = Relation(Kind.NEXT) if companion else Mark.BREAK
-        out.append(item)
-    return [Mark.BREAK if item is Mark.WITH else item for item in out]
-
-
-def _without_lone_prepositions(items: Sequence[Item]) -> list[Item]:
-    """ "a lamp above" is a lamp at the top."""
-    out: list[Item] = []
-    for item, after in zip(items, [*items[1:], Mark.BREAK], strict=True):
-        lone = isinstance(item, Relation) and not (
-            isinstance(after, Mention) or after in (Mark.IT, Mark.EACH_OTHER)
-        )
-        out.append(lexicon.ALONE.get(item, Mark.BREAK) if lone else item)
-    return out
-
-
-def _with_actions(items: Sequence[Item]) -> list[Item]:
-    """ "a cat chasing a mouse" stand side by side."""
-    out: list[Item] = []
-    for item in items:
-        last = out[-1] if out else None
-        acts = isinstance(item, Mention) and isinstance(last, Mention) and last.acting
-        out += [Relation(Kind.NEXT), item] if acts else [item]
-    return out
-
-
-def _is_style(mention: Mention) -> bool:
-    return not mention.determiner and not lexicon.STYLE.isdisjoint(mention.noun)
-
-
-def _is_canvas(mention: Mention) -> bool:
-    return mention.head in lexicon.CANVAS and (
-        not mention.determiner or mention.determiner in lexicon.DEFINITE
-    )
-
-
-def _is_surrounding(mention: Mention) -> bool:
-    material = mention.head in lexicon.MATERIALS and mention.determiner in ("", "the")
-    return material or mention.head in lexicon.SCENES
-
-
-def _is_part(joint: Item | None, mention: Mention, after: Item) -> bool:
-    """Whether "with" or "in" a mention belongs to the thing before: a beard, a red dress, long hair."""
-    clothes = mention.head in lexicon.PARTS and mention.count == 1
-    if joint is Mark.WITH:
-        return clothes or not (mention.determiner or isinstance(after, Place))
-    return clothes and joint == Relation(Kind.INSIDE, vague=True)
+    scene = _Reader(text, simplified(items)).scene()
+    return scene if scene.things else _Reader(text, simplified(items, surroundings=True)).scene()
 
 
 @dataclass
@@ -179,7 +71,8 @@ class _Waiting:
 class _Reader:
     """Goes through the items once.
 
-    ``subject`` are the things spoken of, ``open`` says that "and" adds to them, ``recent`` is the last thing named.
+    ``subject`` are the things spoken of, ``open`` says that "and" adds to them, ``recent`` is the
+    last thing named.
     """
 
     def __init__(self, text: str, items: list[Item]) -> None:
@@ -249,16 +142,15 @@ class _Reader:
         self.waiting = None
         if relation.kind is Kind.BETWEEN:
             left, right = objects if len(objects) == 2 else (objects[0], self._split(objects[0]))
-            self.links += [
-                link
-                for a in actors
-                for link in (Link(Kind.LEFT, left, a), Link(Kind.LEFT, a, right))
-            ]
+            for actor in actors:
+                self.links += [Link(Kind.LEFT, left, actor), Link(Kind.LEFT, actor, right)]
             return
         ends = [
             (objects[0], actor) if relation.swapped else (actor, objects[0]) for actor in actors
         ]
-        self.links += [Link(relation.kind, *pair) for pair in ends if pair[0] != pair[1]]
+        for first, second in ends:
+            if first != second:
+                self.links += _links(relation, first, second)
 
     def _split(self, thing: int) -> int:
         """Half of a group as a thing of its own, to have something between the halves."""
@@ -293,12 +185,17 @@ class _Reader:
             self.waiting = self.place = None
             self.open = False
         elif mark is Mark.IT and self.waiting and self.things:
-            others = [i for i in range(len(self.things)) if i not in (self.waiting.actors or ())]
-            self._object(self.waiting, len(self.items), others[-1] if others else self.recent)
+            self._object(self.waiting, len(self.items), self._other(self.waiting))
         elif mark is Mark.EACH_OTHER:
             kind = self.waiting.relation.kind if self.waiting else Kind.NEXT
             self.links += [Link(kind, *pair) for pair in pairwise(self.subject)]
             self.waiting = None
+
+    def _other(self, waiting: _Waiting) -> int:
+        """What "it" stands for: the last thing that is not the preposition's subject."""
+        actors = waiting.actors or ()
+        others = [i for i in range(len(self.things)) if i not in actors]
+        return others[-1] if others else self.recent
 
     def _item(self, i: int) -> Item:
         return self.items[i] if 0 <= i < len(self.items) else Mark.BREAK
@@ -327,6 +224,18 @@ class _Reader:
             and (verb or commas)
             and (isinstance(then, Mention) or isinstance(self._item(i + 3), Mention))
         )
+
+
+def _links(relation: Relation, first: int, second: int) -> list[Link]:
+    """The links of a preposition; "to the upper left of" has two."""
+    if not relation.rise:
+        return [Link(relation.kind, first, second)]
+    first_is_higher = (relation.rise < 0) != relation.swapped
+    rise = (first, second) if first_is_higher else (second, first)
+    return [
+        Link(relation.kind, first, second, level=False),
+        Link(Kind.ABOVE, *rise, level=False),
+    ]
 
 
 def _both(one: Place, other: Place) -> Place:

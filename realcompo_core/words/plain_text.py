@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from ..errors import InputError
-from .tokens import WORD_END, Piece
+from .spelling import WORD_END, Piece
 
 MAXIMUM_PROMPT = 10_000  # characters
-# What CLIP's tokenizers take for one word: contractions, letters, single digits, runs of anything else.
-WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE)
+# What CLIP's tokenizers take for one word: contractions, letters, single digits, runs of anything
+# else.
+WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", re.IGNORECASE)
 WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d*\s*\)")
 FOREIGN = re.compile(
     r"\bembedding:[^\s,()]*|<[^<>\n]{1,200}>"
@@ -19,7 +20,9 @@ LITERAL = {"(": "\ufdd0", ")": "\ufdd1"}  # code points that no text has
 
 
 def plain(prompt: str) -> str:
-    """The prompt without weights and embeddings: ``a (red:1.2) ball`` is ``a red ball``; ``\\(`` stays a bracket.
+    """Return the prompt without weights and embeddings: ``a (red:1.2) ball`` is ``a red ball``.
+
+    ``\\(`` stays a bracket.
 
     Raises :class:`InputError` for an empty prompt or one over 10,000 characters.
     """
@@ -39,10 +42,17 @@ def plain(prompt: str) -> str:
 
 
 def pieces(text: str) -> list[Piece]:
-    """The words of a plain text as tokens of their own, numbered from 1."""
+    """Return the words of a plain text as tokens of their own, numbered from 1."""
     return [Piece(word.lower() + WORD_END, (i,)) for i, word in enumerate(WORD.findall(text), 1)]
 
 
-def spans(text: str) -> list[tuple[int, int]]:
-    """Start and end in the text of each of its :func:`pieces`."""
-    return [match.span() for match in WORD.finditer(text)]
+def letters(text: str) -> list[Piece]:
+    """Return the characters of a plain text as tokens of their own, numbered by their place in
+    the text from 0.
+    """
+    found = []
+    for match in WORD.finditer(text):
+        last = match.end() - 1
+        for i in range(match.start(), match.end()):
+            found.append(Piece(text[i] + (WORD_END if i == last else ""), (i,)))
+    return found

@@ -6,17 +6,22 @@ rows. A piece's text ends in ``</w>`` where a word ends, as CLIP's byte-pair voc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..errors import InputError
-from ..layout.model import Layout, LayoutObject
+from ..layout.model import Layout
+from .spelling import WORD_END, Gap, Piece, Spelling, places_of, read_out, spelled, words_in
 
-WORD_END = "</w>"
-DETERMINERS = frozenset(
-    "a an the some this that these those his her its their my your our one two three four five six seven eight"  # noqa: SIM905
-    " nine ten eleven twelve several many few both another each every no 1 2 3 4 5 6 7 8 9 10 11 12".split()
+__all__ = ["WORD_END", "Piece", "Tokenizer", "Word", "describe", "find", "locate", "words_of"]
+_DETERMINERS = (
+    "a an the some this that these those his her its their my your our one two three four five "
+    "six seven eight nine ten eleven twelve several many few both another each every no 1 2 3 4 "
+    "5 6 7 8 9 10 11 12"
 )
+DETERMINERS = frozenset(_DETERMINERS.split())
 IRREGULAR = {
     "men": "man",
     "women": "woman",
@@ -32,12 +37,8 @@ IRREGULAR = {
 }
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One token: its vocabulary text and its positions (rows of the conditioning, 0 is the start token)."""
-
-    text: str
-    positions: tuple[int, ...]
+LONGER = 5  # characters that a noun's other number may have more: "children"
+OUTER = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 @dataclass(frozen=True)
@@ -51,65 +52,117 @@ class Word:
 Tokenizer = Callable[[str], list[Piece]]
 
 
+@dataclass(frozen=True)
+class Phrase:
+    """A phrase as it stands, and its words that carry meaning.
+
+    Without articles, counts and outer punctuation.
+    """
+
+    whole: Spelling
+    core: Spelling
+
+    @property
+    def key(self) -> str:
+        """Return what objects of one phrase share."""
+        return self.whole.text
+
+    @classmethod
+    def of(cls, text: str, tokenizer: Tokenizer) -> Phrase:
+        """Spell a phrase out."""
+        whole = spelled(tokenizer(text))
+        core = spelled(tokenizer(core_of(text)))
+        return cls(whole, core if core.text and core.text in whole.text else whole)
+
+
 def words_of(pieces: Sequence[Piece]) -> list[Word]:
     """Join sub-word pieces into words; a word may straddle two 77-token chunks."""
-    words, text, positions = [], "", ()
-    for piece in pieces:
-        text, positions = text + piece.text, positions + piece.positions
-        if text.endswith(WORD_END):
-            words.append(Word(text.removesuffix(WORD_END), positions))
-            text, positions = "", ()
-    return [*words, Word(text, positions)] if text else words
+    words = []
+    for word in words_in(pieces):
+        text = "".join(character for character, _ in read_out(word))
+        words.append(Word(text, sum((piece.positions for piece in word), ())))
+    return words
 
 
 def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """Token positions of each object's phrase in the prompt, one tuple per object.
+    """Return the token positions of each object's phrase in the prompt, one tuple per object.
 
     Objects that share a phrase take its occurrences in order, or share the only one ("two
     corgis"). Longer phrases choose first, so that "cube" is not found inside "red cube" where it
     also stands alone. Articles and counts carry no object and are left out. Raises
     :class:`InputError` with the prompt's tokens where a phrase is absent or has too few places.
     """
-    words = words_of(tokenizer(prompt))
-    phrases = [
-        tuple(word.text for word in words_of(tokenizer(placed.phrase))) for placed in layout.objects
-    ]
-    free = [i for i, placed in enumerate(layout.objects) if placed.tokens is None]
-    located = {i: _checked(e, words) for i, e in enumerate(layout.objects) if e.tokens is not None}
-    for i in sorted(free, key=lambda i: -len(phrases[i])):
-        rivals = [j for j in free if phrases[j] == phrases[i]]
-        taken = {
-            p for j, positions in located.items() if phrases[j] != phrases[i] for p in positions
-        }
-        hits = find(phrases[i], words, len(rivals))
-        hits = [hit for hit in hits if taken.isdisjoint(hit)] or hits
+    pieces = tokenizer(prompt)
+    words = words_of(pieces)
+    text = spelled(pieces)
+    phrases = [Phrase.of(placed.phrase, tokenizer) for placed in layout.objects]
+    located: dict[int, tuple[int, ...]] = {}
+    free: list[int] = []
+    for i, placed in enumerate(layout.objects):
+        if placed.tokens is None:
+            free.append(i)
+        else:
+            located[i] = _checked(placed.phrase, placed.tokens, words)
+    for i in sorted(free, key=lambda i: -len(phrases[i].key)):
+        rivals = [j for j in free if phrases[j].key == phrases[i].key]
+        hits = _untaken(find(phrases[i], text), i, phrases, located)
         located[i] = _choose(hits, rivals.index(i), len(rivals), layout.objects[i].phrase, words)
     return tuple(located[i] for i in range(len(phrases)))
 
 
-def find(phrase: Sequence[str], words: Sequence[Word], wanted: int = 1) -> list[tuple[int, ...]]:
-    """Occurrences of a phrase (its words) in a prompt, as the positions of the words that carry meaning.
+def _untaken(
+    hits: list[tuple[int, ...]],
+    i: int,
+    phrases: Sequence[Phrase],
+    located: dict[int, tuple[int, ...]],
+) -> list[tuple[int, ...]]:
+    """The places that no other phrase has taken; all of them where none is left."""
+    taken: set[int] = set()
+    for j, rows in located.items():
+        if phrases[j].key != phrases[i].key:
+            taken.update(rows)
+    return [hit for hit in hits if taken.isdisjoint(hit)] or hits
 
-    Tried word for word, then without leading determiners and outer punctuation, then with singular
-    and plural taken as equal; the strictest way that finds ``wanted`` places wins, else the strictest
-    that finds any.
+
+def find(phrase: Phrase, text: Spelling) -> list[tuple[int, ...]]:
+    """Return every place of a phrase in a prompt, as the positions of the words that carry meaning.
+
+    Tried as it stands, then without leading articles, counts and outer punctuation, then with
+    singular and plural taken as equal; the first way that finds a place wins.
     """
-    start, stop = _core(phrase)
-    core = list(phrase[start:stop])
-    ways = ((list(phrase), _equal, start), (core, _equal, 0), (core, _same_noun, 0))
-    found = [_occurrences(needle, words, same, skip, len(core)) for needle, same, skip in ways]
-    return next(
-        (hits for hits in found if len(hits) >= wanted), next((hits for hits in found if hits), [])
-    )
+    lead = phrase.whole.text.rfind(phrase.core.text)
+    size = len(phrase.core.text)
+    whole = [
+        text.rows(start + lead, start + lead + size) for start, _ in places_of(phrase.whole, text)
+    ]
+    if whole:
+        return whole
+    core = [text.rows(*place) for place in places_of(phrase.core, text)]
+    return core or _in_either_number(phrase.core, text)
+
+
+def core_of(phrase: str) -> str:
+    """Return a phrase without outer punctuation and leading articles and counts.
+
+    Of these the last word stays.
+    """
+    words = OUTER.sub("", phrase).split()
+    while len(words) > 1 and words[0].lower() in DETERMINERS:
+        words = words[1:]
+    return OUTER.sub("", " ".join(words))
 
 
 def describe(words: Sequence[Word]) -> str:
-    """The prompt's words with their token positions, for messages: ``a[1] red[2] cube[3]``."""
+    """Return the prompt's words with their token positions, for messages.
+
+    ``a[1] red[2] cube[3]``.
+    """
     return " ".join(f"{word.text}[{','.join(map(str, word.positions))}]" for word in words)
 
 
-def singulars(word: str) -> set[str]:
-    """The word and every singular it may be the plural of."""
+@lru_cache(maxsize=4096)
+def singulars(word: str) -> frozenset[str]:
+    """Return the word and every singular it may be the plural of."""
     forms = {word, IRREGULAR.get(word, word)}
     if word.endswith("ies"):
         forms.add(word[:-3] + "y")
@@ -121,45 +174,35 @@ def singulars(word: str) -> set[str]:
         "ss"
     ):  # "tenni" is no word, but "corgi" and "emu" are
         forms.add(word[:-1])
-    return forms
+    return frozenset(forms)
 
 
-def _core(phrase: Sequence[str]) -> tuple[int, int]:
-    """Start and stop of the part without outer punctuation and leading determiners, never empty."""
-    start, stop = 0, len(phrase)
-    while stop - start > 1 and not _is_word(phrase[stop - 1]):
-        stop -= 1
-    while stop - start > 1 and (phrase[start] in DETERMINERS or not _is_word(phrase[start])):
-        start += 1
-    return start, stop
+def _in_either_number(core: Spelling, text: Spelling) -> list[tuple[int, ...]]:
+    wanted = [core.text[start:end] for start, end in core.words()]
+    hits = []
+    for first, gap in enumerate(text.gaps if wanted else ()):
+        end = first
+        for wish in wanted:
+            end = _noun_end(wish, text, end)
+        if gap is not Gap.NONE and end > 0:
+            hits.append(text.rows(first, end))
+    return hits
 
 
-def _occurrences(
-    needle: list[str],
-    words: Sequence[Word],
-    same: Callable[[str, str], bool],
-    skip: int,
-    length: int,
-) -> list[tuple[int, ...]]:
-    windows = [words[start : start + len(needle)] for start in range(len(words) - len(needle) + 1)]
-    hits = [
-        window
-        for window in windows
-        if needle and all(map(same, needle, (word.text for word in window)))
-    ]
-    return [tuple(p for word in hit[skip : skip + length] for p in word.positions) for hit in hits]
-
-
-def _is_word(text: str) -> bool:
-    return any(character.isalnum() for character in text)
-
-
-def _equal(wanted: str, got: str) -> bool:
-    return wanted == got
+def _noun_end(wish: str, text: Spelling, start: int) -> int:
+    """Where a noun ends that begins here in either number; -1 where another word stands."""
+    if start < 0 or not text.text.startswith(wish[0], start):
+        return -1
+    for end in range(start + 1, min(start + len(wish) + LONGER, len(text.text)) + 1):
+        if text.gap(end) is not Gap.NONE and _same_noun(wish, text.text[start:end]):
+            return end
+        if text.gap(end) is Gap.HARD:
+            break
+    return -1
 
 
 def _same_noun(wanted: str, got: str) -> bool:
-    return not singulars(wanted).isdisjoint(singulars(got))
+    return wanted == got or not singulars(wanted).isdisjoint(singulars(got))
 
 
 def _choose(
@@ -181,10 +224,12 @@ def _choose(
     return hits[index]
 
 
-def _checked(placed: LayoutObject, words: Sequence[Word]) -> tuple[int, ...]:
-    known = {position for word in words for position in word.positions}
-    if not placed.tokens or not set(placed.tokens) <= known:
+def _checked(phrase: str, tokens: tuple[int, ...], words: Sequence[Word]) -> tuple[int, ...]:
+    known: set[int] = set()
+    for word in words:
+        known.update(word.positions)
+    if not tokens or not known.issuperset(tokens):
         expected = f"positions of the prompt's tokens {describe(words)}"
-        got = str(list(placed.tokens or ()))
-        raise InputError(f"tokens of {placed.phrase!r}", expected, got, "Leave them out to search.")
-    return placed.tokens
+        fix = "Leave them out to search."
+        raise InputError(f"tokens of {phrase!r}", expected, str(list(tokens)), fix)
+    return tokens

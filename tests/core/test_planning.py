@@ -18,16 +18,9 @@ import pytest
 
 from realcompo_core.errors import InputError
 from realcompo_core.layout.model import Box, Layout
-from realcompo_core.planner.language_model import (
-    MAXIMUM_OBJECTS,
-    MAXIMUM_REPLY,
-    Convention,
-    Order,
-    Unit,
-    complaint,
-    conversation,
-    read_reply,
-)
+from realcompo_core.planner.conventions import BoxKey, Convention, Order, PhraseKey, Unit, schema
+from realcompo_core.planner.questions import MAXIMUM_OBJECTS, complaint, conversation
+from realcompo_core.planner.replies import MAXIMUM_REPLY, read_reply
 from realcompo_core.words.plain_text import pieces
 from realcompo_core.words.tokens import locate
 
@@ -44,11 +37,17 @@ def placed(
 
 
 def numbers(box: Box, convention: Convention) -> list[float]:
+    """By hand, apart from the product's own arithmetic."""
     side = convention.unit.side
-    corners = [box.x0, box.y0, box.x1, box.y1]
-    if convention.order is Order.XYWH:
-        corners = [box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0]
-    return [value * side if side == 1 else int(value * side) for value in corners]
+    width, height = box.x1 - box.x0, box.y1 - box.y0
+    corners = {
+        "corners": [box.x0, box.y0, box.x1, box.y1],
+        "xywh": [box.x0, box.y0, width, height],
+        "y first": [box.y0, box.x0, box.y1, box.x1],
+        "centre": [box.x0 + width / 2, box.y0 + height / 2, width, height],
+    }[convention.order.value]
+    whole = all(float(value * side).is_integer() for value in corners)
+    return [int(value * side) if whole and side > 1 else value * side for value in corners]
 
 
 def json_reply(convention: Convention) -> str:
@@ -94,22 +93,19 @@ def test_formats(reply: object, convention: Convention, wrapping: str) -> None:
     assert placed(wrapping.format(reply(convention)), convention) == GOOD
 
 
+BOTH = "('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])"
 LINES = {
     "broken lines": "Objects: [('two\ncorgis',\n [64, 128,\n 192, 256]),\n\n"
     "('a tabby cat', [256, 128, 128, 384])\n]",
     "position first": "Position: [4, 7]\nObjects: [('two corgis', [64, 128, 192, 256]), "
     "('a tabby cat', [256, 128, 128, 384])]",
-    "no position": "Objects: [('two corgis', [64, 128, 192, 256]), "
-    "('a tabby cat', [256, 128, 128, 384])]",
-    "no brackets": "Objects: ('two corgis', [64, 128, 192, 256]), "
-    "('a tabby cat', [256, 128, 128, 384])",
-    "no label": "[('two corgis', [64, 128, 192, 256]), ('a tabby cat', [256, 128, 128, 384])]",
+    "no position": f"Objects: [{BOTH}]",
+    "no brackets": f"Objects: {BOTH}",
+    "no label": f"[{BOTH}]",
     "double quotes": 'Objects: [("two corgis", [64, 128, 192, 256]), '
     '("a tabby cat", (256, 128, 128, 384))]',
-    "bold label": "**Objects:** [('two corgis', [64, 128, 192, 256]), "
-    "('a tabby cat', [256, 128, 128, 384]),]",
-    "goes on with another": "Objects: [('two corgis', [64, 128, 192, 256]), "
-    "('a tabby cat', [256, 128, 128, 384])]\n"
+    "bold label": f"**Objects:** [{BOTH},]",
+    "goes on with another": f"Objects: [{BOTH}]\n"
     "Position: [4, 7]\n\nCaption: a bee\nObjects: [('a bee', [0, 0, 100, 100])]",
 }
 
@@ -160,8 +156,8 @@ def test_phrases_are_found_by_the_token_search() -> None:
 
 
 def test_token_positions_of_a_model_are_not_taken() -> None:
-    placed = '{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}'
-    reply = f'{{"objects": [{placed}], "position": [3]}}'
+    entry = '{"phrase": "tabby cat", "box": [0, 0, 1, 1], "tokens": [1, 2]}'
+    reply = f'{{"objects": [{entry}], "position": [3]}}'
     assert read_reply(reply, PROMPT, CORNERS).objects[0].tokens is None
 
 
@@ -177,7 +173,14 @@ CAT_AT = '[{{"phrase": "cat", "box": {}}}]'
 BAD = {
     "nothing": ("", "JSON list of objects"),
     "prose": ("I can't help with that.", "JSON list of objects"),
-    "no objects": ('{"objects": []}', "1 to 30 objects, got 0"),
+    "no objects": ('{"objects": []}', "1 to 30 objects, got no object"),
+    "an empty list": ("[]\nBackground prompt: a beach", "1 to 30 objects, got no object"),
+    "a thought without an end": (f"<think>{json_reply(CORNERS)}", "thinking that does not end"),
+    "cut off lines of JSON": (
+        '{"phrase": "cat", "box": [0, 0, 1, 1]}\n{"phrase": "two corgis", "box": [0,',
+        "JSON list of objects",
+    ),
+    "cut off Python": (json_reply(CORNERS).replace('"', "'")[:-3], "JSON list of objects"),
     "too many": (json.dumps([["cat", [0, 0, 1, 1]]] * (MAXIMUM_OBJECTS + 1)), "got 31"),
     "far outside": (
         CAT_AT.format("[0, 0, 1.5, 1]"),
@@ -187,7 +190,7 @@ BAD = {
     "swapped": (CAT_AT.format("[0.5, 0, 0.2, 1]"), "object 1, box"),
     "no area": (CAT_AT.format("[0.5, 0, 0.5, 1]"), "object 1, box"),
     "three numbers": (CAT_AT.format("[0, 0, 1]"), "four numbers"),
-    "numbers as text": (CAT_AT.format('["0", 0, 1, 1]'), "four numbers"),
+    "words for numbers": (CAT_AT.format('["zero", 0, 1, 1]'), "four numbers"),
     "booleans": (CAT_AT.format("[false, 0, 1, true]"), "four numbers"),
     "NaN": (CAT_AT.format("[NaN, 0, 1, 1]"), "four numbers"),
     "infinity": (CAT_AT.format("[0, 0, Infinity, 1]"), "four numbers"),
@@ -245,6 +248,86 @@ def test_a_model_is_told_what_was_wrong() -> None:
         and "object 1, box" in told["content"]
         and "Keep the box inside" in told["content"]
     )
+
+
+ONE = {
+    "a trailing comma": '{"objects": [{"phrase": "cat", "box": [0, 0, 1, 1,],},]}',
+    "a Python dict": "{'objects': [{'phrase': 'cat', 'box': (0, 0, 1, 1)}], 'done': True}",
+    "an apostrophe in Python": "[{'phrase': 'the dog's red bowl', 'box': [0, 0, 1, 1]}]",
+    "comments": '[ // the cat\n{"phrase": "cat", "box": [0, 0, 1, 1]} // done\n]',
+    "numbers as text": '[{"phrase": "cat", "box": ["0", "0.0", "1", "1"]}]',
+    "a box by its phrase": '{"cat": [0, 0, 1, 1]}',
+    "boxes by their phrase": '{"objects": {"cat": [[0, 0, 1, 1]]}}',
+    "a list of boxes by phrase": '[{"cat": [0, 0, 1, 1]}]',
+    "another key": '{"note": "ok", "layout": [{"phrase": "cat", "box": [0, 0, 1, 1]}]}',
+    "Qwen's keys": '```json\n[{"bbox_2d": [0, 0, 1, 1], "label": "cat"}]\n```',
+    "Gemini's keys": '[{"box_2d": [0, 0, 1, 1], "label": "cat"}]',
+    "one line": '{"phrase": "cat", "box": [0, 0, 1, 1]}',
+    "a thought after the answer": '[{"phrase": "cat", "box": [0, 0, 1, 1]}]\n<think>was it',
+}
+
+
+@pytest.mark.parametrize("reply", ONE.values(), ids=ONE)
+def test_forms_with_one_meaning(reply: str) -> None:
+    [(phrase, box)] = placed(reply)
+    assert phrase in ("cat", "the dog's red bowl") and box == Box(0, 0, 1, 1)
+
+
+def test_objects_one_a_line_are_one_list() -> None:
+    lines = [json.dumps({"phrase": p, "box": numbers(box, CORNERS)}) for p, box in GOOD]
+    assert placed("\n".join(lines)) == GOOD
+    assert placed("Here:\n" + ",\n".join(f"- {line}" for line in lines) + "\nDone.") == GOOD
+
+
+CONVENTIONS = {
+    "Qwen-VL": (
+        Convention(Unit.THOUSANDTHS, box_key=BoxKey.BBOX_2D, phrase_key=PhraseKey.LABEL),
+        '[{"bbox_2d": [500, 250, 750, 1000], "label": "a tabby cat"}]',
+    ),
+    "Gemini": (
+        Convention(Unit.THOUSANDTHS, Order.Y_FIRST, BoxKey.BOX_2D, PhraseKey.LABEL),
+        '[{"box_2d": [250, 500, 1000, 750], "label": "a tabby cat"}]',
+    ),
+    "centre and size": (
+        Convention(order=Order.CENTRE),
+        '[{"phrase": "a tabby cat", "box": [0.625, 0.625, 0.25, 0.75]}]',
+    ),
+    "percent": (
+        Convention(Unit.PERCENT),
+        '[{"phrase": "a tabby cat", "box": ["50%", "25%", "75%", "100%"]}]',
+    ),
+    "1024 pixels": (
+        Convention(Unit.PIXELS_1024, Order.XYWH),
+        '[{"phrase": "a tabby cat", "box": [512, 256, 256, 768]}]',
+    ),
+}
+
+
+@pytest.mark.parametrize(("convention", "reply"), CONVENTIONS.values(), ids=CONVENTIONS)
+def test_conventions_of_models(convention: Convention, reply: str) -> None:
+    assert placed(reply, convention) == [("a tabby cat", CAT)]
+    told = conversation(PROMPT, convention)[0]["content"]
+    assert f'"{convention.box_key.value}": [' in told and convention.order.numbers in told
+
+
+@pytest.mark.parametrize("unit", [unit for unit in Unit if unit is not Unit.NORMALISED])
+def test_shares_under_another_unit_are_refused(unit: Unit) -> None:
+    """They would be boxes of half a pixel."""
+    with pytest.raises(InputError, match=f"numbers from 0 to {unit.side}, got none above 1"):
+        placed(json_reply(CORNERS), Convention(unit))
+
+
+def test_errors_name_what_the_profile_says() -> None:
+    for box in ("[0, 0, 900, 1]", "[1, 2, 3]"):
+        with pytest.raises(InputError, match='unit = "512 pixels", order = "xywh"'):
+            placed(CAT_AT.format(box), XYWH)
+
+
+def test_the_schema_is_that_of_a_good_reply() -> None:
+    convention = Convention(box_key=BoxKey.BBOX_2D, phrase_key=PhraseKey.LABEL)
+    entry = schema(convention, 30)["properties"]["objects"]["items"]
+    assert set(entry["required"]) == {"label", "bbox_2d"} == set(entry["properties"])
+    assert entry["properties"]["bbox_2d"]["maxItems"] == 4
 
 
 HOSTILE = [
@@ -401,9 +484,8 @@ def test_the_watch_sees_what_it_must() -> None:
 
 
 def test_mutated_replies() -> None:
-    """Three thousand.
-
-    A valid layout or one clear error each, in little time, and nothing of them is executed.
+    """Three thousand: a valid layout or one clear error each, in little time, and nothing of
+    them is executed.
     """
     random = Random(4)
     replies = [(mutated(random), random.choice((CORNERS, XYWH))) for _ in range(3000)]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
 from realcompo_core.layout.model import Box, Layout, LayoutObject
+from realcompo_core.words.spelling import BYTES, Piece, spelled
 from realcompo_core.words.tokens import (
     DETERMINERS,
-    Piece,
+    Phrase,
     Tokenizer,
     Word,
     find,
@@ -155,9 +156,103 @@ def test_a_longer_phrase_is_matched_as_a_whole() -> None:
     assert places("a cube and a red cube", "a red cube", "a cube") == [(5, 6), (2,)]
 
 
-def test_a_looser_way_is_taken_where_it_alone_finds_enough() -> None:
+def test_an_exact_phrase_shares_its_place_rather_than_taking_anothers() -> None:
     assert places("a cat and two cats", "a cat") == [(2,)]
-    assert places("a cat and two cats", "a cat", "a cat") == [(2,), (5,)]
+    assert places("a cat and two cats", "two cats", "two cats") == [(5,), (5,)]
+    assert places("two cats and one cat", "two cats", "two cats", "one cat") == [(2,), (2,), (5,)]
+    assert places("two men and a man", "two men", "a man", "two men") == [(2,), (5,), (2,)]
+
+
+# Characters: what tokenizers cut where no reader would
+
+
+def contracting(text: str) -> list[Piece]:
+    """Tokens as CLIP's: contractions are cut off anywhere, letters are joined, other alphabets
+    stand in bytes.
+    """
+    cut = re.findall(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", text, re.IGNORECASE)
+    words = ["".join(LETTERS[byte] for byte in word.lower().encode()) for word in cut]
+    found = []
+    for word in words:
+        for i in range(0, len(word), PIECE):
+            end = "</w>" * (i + PIECE >= len(word))
+            found.append(Piece(word[i : i + PIECE] + end, (len(found) + 1,)))
+    return found
+
+
+LETTERS = {byte: letter for letter, byte in BYTES.items()}
+
+
+def rows(prompt: str, phrase: str) -> tuple[int, ...]:
+    layout = Layout((LayoutObject(phrase, Box(0, 0, 1, 1)),))
+    return locate(layout, prompt, contracting)[0]
+
+
+@pytest.mark.parametrize(
+    "word", ["Diffusion", "dog", "table", "man", "llama", "red", "very", "sun"]
+)
+def test_a_quote_before_a_word_hides_nothing(word: str) -> None:
+    """Quotes before d, s, t, m, ll, re and ve: tokens of a contraction that is none."""
+    prompt = f"a sign with '{word}' on it"
+    tokens = [piece.positions[0] for piece in contracting(prompt)]
+    inner = rows(prompt, word)
+    before = len(contracting("a sign with"))
+    behind = len(tokens) - len(contracting("' on it"))
+    assert inner == tuple(range(before + 1, behind + 1))
+    assert rows(prompt, f"'{word}'")[: len(inner)] == inner
+
+
+def test_contractions_stay_what_they_are() -> None:
+    assert rows("the dog's red bowl", "dog's red bowl") == (2, 3, 4, 5)
+    assert rows("the dog's red bowl", "red bowl") == (4, 5)
+    with pytest.raises(InputError):
+        rows("the dogs bowl", "og")
+
+
+SAME = {
+    ("the dog\u2019s bowl", "dog's bowl"),
+    ("the dog's bowl", "dog\u2019s bowl"),
+    ("a red cube", "red_cube"),
+    ("a red_cube", "red cube"),
+    ("a sign with \u201ccafe\u201d on it", "cafe"),
+    ("a robot (old) in rain", "robot old"),
+    ("a robot old in rain", r"robot \(old\)"),
+}
+
+
+@pytest.mark.parametrize(("prompt", "phrase"), sorted(SAME))
+def test_words_that_look_the_same_are_the_same(prompt: str, phrase: str) -> None:
+    assert rows(prompt, phrase)
+
+
+def test_a_chinese_phrase_is_found_by_its_characters() -> None:
+    """A sentence is one word to the tokenizer; the tokens of two characters may be one."""
+    prompt = "\u4e00\u53ea\u732b\u548c\u72d7"
+    cat, dog = rows(prompt, "\u732b"), rows(prompt, "\u72d7")
+    assert cat == (2, 3) and dog == (4,) and rows(prompt, "\u732b\u548c\u72d7") == (2, 3, 4)
+
+
+def test_other_alphabets_are_readable_in_messages() -> None:
+    with pytest.raises(InputError) as caught:
+        rows("cr\u00e8me br\u00fbl\u00e9e", "cake")
+    assert "cr\u00e8me[1,2]" in caught.value.got
+    assert rows("cr\u00e8me br\u00fbl\u00e9e", "CR\u00c8ME") == (1, 2)
+
+
+NUMBERS = {
+    "1960s poster": "1960s poster",
+    "35mm film": "35mm film",
+    "two-tiered cake": "two-tiered cake",
+    "a five-year-old girl": "five-year-old girl",
+    "200 BC coin": "200 BC coin",
+}
+
+
+@pytest.mark.parametrize(("phrase", "words"), NUMBERS.items(), ids=NUMBERS)
+def test_numbers_are_counts_only_as_whole_words(phrase: str, words: str) -> None:
+    count = len(contracting(words))
+    first = len(contracting("we see")) + len(contracting(phrase)) - count + 1
+    assert rows(f"we see {phrase}", phrase) == tuple(range(first, first + count))
 
 
 # Repeated phrases
@@ -255,13 +350,11 @@ def test_any_part_of_a_prompt_is_found_at_its_content_words(
     assert places(" ".join(words), " ".join(phrase), chunk=chunk) == [sum(rows, ())]
 
 
-@given(st.lists(WORDS, max_size=8), st.lists(WORDS, min_size=1, max_size=3), st.integers(1, 3))
-def test_every_place_found_holds_the_phrase_s_nouns(
-    prompt: list[str], phrase: list[str], wanted: int
-) -> None:
+@given(st.lists(WORDS, max_size=8), st.lists(WORDS, min_size=1, max_size=3))
+def test_every_place_found_holds_the_phrase_s_nouns(prompt: list[str], phrase: list[str]) -> None:
     words = words_of(clip()(" ".join(prompt)))
     core = phrase[content(phrase) :]
-    for hit in find(phrase, words, wanted):
+    for hit in find(Phrase.of(" ".join(phrase), clip()), spelled(clip()(" ".join(prompt)))):
         found = [word.text for word in words if set(word.positions) & set(hit)]
         assert sum(len(starts(word)) for word in found) == len(hit)
         assert all(singulars(wish) & singulars(got) for wish, got in zip(core, found, strict=True))

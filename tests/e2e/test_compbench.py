@@ -24,6 +24,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from benchmarks.compbench import __main__ as compbench
 from benchmarks.compbench.__main__ import main
 from benchmarks.compbench.graph import Graph, Place
 from benchmarks.compbench.jobs import Job, jobs_of, read_layouts, read_prompts
@@ -256,6 +257,23 @@ def test_places_are_found_in_a_saved_workflow(definitions: dict) -> None:
     }
 
 
+def test_the_example_is_a_workflow_on_real_checkpoints(definitions: dict) -> None:
+    """The command in the help names it.
+
+    Prompts, seeds and the image are found in it, no layout is wanted.
+    """
+    path = ROOT / "workflows" / "realcompo_layout_planned.json"
+    assert f"workflows/{path.name}" in (compbench.__doc__ or "")
+    found = template(path, definitions, with_layouts=False)
+    assert (found.prompts, found.seeds, found.layouts) == (
+        (Place("14", "value"),),
+        (Place("8", "seed"),),
+        (),
+    )
+    queued = found.filled(Job(0, "a cat", 5, None))
+    assert queued["14"]["inputs"]["value"] == "a cat" and queued["8"]["inputs"]["seed"] == 5
+
+
 STOCK = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a"}},
     "2": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "a corgi"}},
@@ -421,6 +439,20 @@ def test_failures_are_recorded_and_tried_again(
     assert main(arguments(tmp_path, *common, "--changed", images=2)) == 0
     assert [number_of(name) for name in names(tmp_path)] == [0, 1, 2, 3]
     assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_an_error_that_cannot_change_is_not_tried_again(server: Client, tmp_path: Path) -> None:
+    """Twice for the first image of a prompt, never for its others."""
+    first, second = LAYOUTS
+    wrong = {first: "purple cross: 0.1 0.3 0.45 0.7", second: LAYOUTS[second]}
+    earlier = len(ask(server, "history"))
+    given = arguments(tmp_path, "--server", server.url, "--tries", "9", layouts=wrong, images=3)
+    assert main(given) == 1
+    assert len(ask(server, "history")) - earlier == 2 + 3
+    lines = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    failures = [json.loads(line) for line in lines]
+    assert [failure["number"] for failure in failures] == [0, 1, 2]
+    assert all(len(failure["errors"]) == 2 for failure in failures)
 
 
 def test_a_planner_makes_the_layouts(server: Client, tmp_path: Path) -> None:

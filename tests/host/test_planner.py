@@ -6,7 +6,6 @@ Offline, and asking a language model's server over real HTTP.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ from testkit.chat_server import (
     cut_off,
     echo,
     endless,
-    layout_reply,
     meeting,
     raw,
     silent,
@@ -32,15 +30,21 @@ from testkit.chat_server import (
     zipped,
 )
 from testkit.graph import Graph
-from testkit.host import Host, PromptError
+from testkit.host import Host
+from testkit.planner_node import (
+    GOOD,
+    PLACED,
+    PROMPT,
+    VARIABLE,
+    WRONG,
+    configured,
+    failure,
+    objects,
+    plan,
+    table,
+)
 from testkit.scene import CHECKPOINT
 
-PROMPT = "two corgis to the left of a tabby cat"
-CORGI, OTHER, CAT = [0.1, 0.2, 0.3, 0.9], [0.3, 0.2, 0.5, 0.9], [0.6, 0.2, 0.9, 0.9]
-GOOD = layout_reply(("two corgis", CORGI), ("two corgis", OTHER), ("a tabby cat", CAT))
-PLACED = [("two corgis", CORGI), ("two corgis", OTHER), ("a tabby cat", CAT)]
-WRONG = layout_reply(("a zebra", CORGI))
-VARIABLE = "REALCOMPO_TEST_KEY"
 PATIENCE = 30  # seconds: far less than what is not waited for, far more than a busy machine needs
 
 
@@ -53,43 +57,9 @@ def server() -> Iterator[ChatServer]:
 
 @pytest.fixture
 def config(fresh: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The owner's file, not there yet; nothing is remembered from other tests."""
-    import folder_paths
-
-    path = Path(folder_paths.get_user_directory()) / "realcompo_planner.toml"
-    path.parent.mkdir(exist_ok=True)
     monkeypatch.setenv(VARIABLE, KEY)
-    fresh.pack("nodes.planner").PLANS.layouts.clear()
-    yield path
-    path.unlink(missing_ok=True)
-
-
-def table(server: ChatServer, **settings: Any) -> str:
-    values = {
-        "url": server.url,
-        "model": MODEL,
-        "key_env": VARIABLE,
-        "timeout": 5,
-        "retries": 2,
-    } | settings
-    return "[local]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
-
-
-def plan(host: Host, prompt: str = PROMPT, profile: str = "local", seed: int = 0) -> dict[str, Any]:
-    graph = Graph()
-    planner = graph.add("RealCompoLayoutPlanner", prompt=prompt, profile=profile, seed=seed)
-    return host.run(graph, layout=planner[0], json=planner[1], status=planner[2])
-
-
-def objects(found: dict[str, Any]) -> list[tuple[str, list[float]]]:
-    boxes = [(e.phrase, e.box) for e in found["layout"].objects]
-    return [(phrase, [box.x0, box.y0, box.x1, box.y1]) for phrase, box in boxes]
-
-
-def failure(host: Host, **inputs: Any) -> str:
-    with pytest.raises(PromptError) as caught:
-        plan(host, **inputs)
-    return str(caught.value)
+    with configured(fresh) as path:
+        yield path
 
 
 # Without a server
@@ -188,7 +158,7 @@ def test_a_changed_profile_is_asked_anew(config: Path, fresh: Host, server: Chat
 def test_only_so_many_layouts_are_remembered(config: Path, fresh: Host, server: ChatServer) -> None:
     server.answers = [whole(GOOD)]
     config.write_text(table(server))
-    remembered = fresh.pack("nodes.planner").PLANS
+    remembered = fresh.pack("nodes.host.server.planning").PLANS
     remembered.size, size = 2, remembered.size
     try:
         for seed in (0, 1, 2):
@@ -482,11 +452,24 @@ CONFIGURATIONS = {
     ),
     "an unknown unit": (
         "[local]\nurl = 'http://x'\nmodel = 'm'\nunit = 'secret-host'",
-        '"normalised" or "512 pixels"',
+        '"normalised" or "percent" or "1000" or "512 pixels" or "1024 pixels"',
+    ),
+    "a guessed unit": ("[local]\nurl = 'http://x'\nmodel = 'm'\nunit = 'auto'", "unit: expected"),
+    "temperature on": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\ntemperature = true",
+        "temperature: expected a number from 0 to 2",
+    ),
+    "a seed of its own": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nseed = 7",
+        "seed: expected true or false",
+    ),
+    "an unknown format": (
+        "[local]\nurl = 'http://x'\nmodel = 'm'\nresponse_format = 'yaml'",
+        '"none" or "json_object" or "json_schema"',
     ),
     "an unknown order": (
         "[local]\nurl = 'http://x'\nmodel = 'm'\norder = []",
-        '"corners" or "xywh"',
+        '"corners" or "xywh" or "y first" or "centre"',
     ),
     "too many retries": (
         "[local]\nurl = 'http://x'\nmodel = 'm'\nretries = 99",
@@ -554,6 +537,10 @@ def test_planned_layouts_are_found_by_the_real_tokenizer(config: Path, fresh: Ho
         "une pomme à gauche, ein Hündchen",
         r"a robot \(old\) left of a car",
         "a couple of dogs near a 2CV",
+        "A sign that says 'Text to Image' beside a cat",
+        "a 'Diffusion' poster left of a 'macaroni' box",
+        "a 1960s poster and a two-tiered cake",
+        "two cats and one cat",
     ]
     for prompt in prompts:
         graph = Graph()
@@ -571,7 +558,7 @@ def test_the_wait_is_shorter_than_the_timeout_says_where_asyncio_stops_it(fresh:
     """Work that refuses to be cancelled at once is still waited for, so that nothing is left
     running.
     """
-    interruptible = fresh.pack("nodes.planner").interruptible
+    interruptible = fresh.pack("nodes.host.server.planning").interruptible
     done = []
 
     async def work() -> None:

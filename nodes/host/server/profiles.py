@@ -6,7 +6,8 @@ They stand in ``realcompo_planner.toml`` in ComfyUI's user folder, a table for e
     url = "http://localhost:11434/v1"
     model = "qwen2.5:7b"
 
-Its URL, its model and its key reach no workflow, output, error or log: workflows know a profile by name.
+Its URL, its model and its key reach no workflow, output, error or log: workflows know a profile by
+name.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 import folder_paths
 
 from ....realcompo_core.errors import InputError, within
-from ....realcompo_core.planner.language_model import Convention, Order, Unit
+from ....realcompo_core.planner.conventions import BoxKey, Convention, Order, PhraseKey, Unit
 
 FILE = "realcompo_planner.toml"
 OFFLINE = "offline"
@@ -35,6 +36,10 @@ SETTINGS = frozenset(
         "key_env",
         "unit",
         "order",
+        "box_key",
+        "phrase_key",
+        "seed",
+        "response_format",
         "timeout",
         "max_reply_bytes",
         "retries",
@@ -45,11 +50,20 @@ SETTINGS = frozenset(
 E = TypeVar("E", bound=Enum)
 
 
+class ResponseFormat(str, Enum):
+    """What a server is asked to hold its model to."""
+
+    NONE = "none"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
 @dataclass(frozen=True)
 class Profile:
     """One model behind an OpenAI-compatible chat endpoint, and how to ask it.
 
-    ``timeout`` is in seconds and covers all tries; ``key_env`` names an environment variable ("" for none).
+    ``timeout`` is in seconds and covers all tries; ``key_env`` names an environment variable (""
+    for none). ``temperature`` None and ``seed`` False are not sent.
     """
 
     name: str
@@ -60,11 +74,16 @@ class Profile:
     timeout: float = 120.0
     max_reply_bytes: int = 1_048_576  # events take some 200 for each token
     retries: int = 2
-    temperature: float = 0.2
+    temperature: float | None = 0.2
+    seed: bool = True
     stream: bool = False
+    response_format: ResponseFormat = ResponseFormat.NONE
 
     def key(self) -> str:
-        """The key to send, "" for none; raises :class:`InputError` where its variable is not set."""
+        """Return the key to send, "" for none.
+
+        Raises :class:`InputError` where its variable is not set.
+        """
         key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
         if self.key_env and not (key and key.isascii() and key.isprintable()):
             fix = "Set the variable in the environment that ComfyUI starts in, and restart it."
@@ -73,7 +92,7 @@ class Profile:
 
 
 def names() -> list[str]:
-    """What a workflow may choose from; a file that can't be read offers no profile."""
+    """Return what a workflow may choose from; a file that can't be read offers no profile."""
     try:
         return [OFFLINE, *(name for name in _tables() if _is_name(name))]
     except InputError:
@@ -81,7 +100,7 @@ def names() -> list[str]:
 
 
 def changed() -> int:
-    """When the file was last changed, in nanoseconds; 0 where there is none."""
+    """Return when the file was last changed, in nanoseconds; 0 where there is none."""
     try:
         return _file().stat().st_mtime_ns
     except OSError:
@@ -89,7 +108,7 @@ def changed() -> int:
 
 
 def check(name: str) -> None:
-    """Raises :class:`InputError`, with the names that exist, for one that doesn't."""
+    """Raise :class:`InputError`, with the names that exist, for one that doesn't."""
     if name == OFFLINE:
         return
     known = [OFFLINE, *filter(_is_name, _tables())]
@@ -99,7 +118,10 @@ def check(name: str) -> None:
 
 
 def profile(name: str) -> Profile:
-    """The profile of a name; raises :class:`InputError` for a missing or wrong one, without repeating its values."""
+    """Return the profile of a name.
+
+    Raises :class:`InputError` for a missing or wrong one, without repeating its values.
+    """
     check(name)
     table = _tables()[name]
     with within(f"{FILE}, profile {name!r}"):
@@ -122,17 +144,32 @@ def _profile(name: str, table: Mapping[str, Any]) -> Profile:
         url=_url(table.get("url")),
         model=_text(table, "model"),
         key_env=_text(table, "key_env", ""),
-        convention=Convention(
-            _choice(table, "unit", Unit.NORMALISED), _choice(table, "order", Order.CORNERS)
-        ),
+        convention=_convention(table),
         timeout=_number(table, "timeout", Profile.timeout, 1, 3600),
         max_reply_bytes=int(
             _number(table, "max_reply_bytes", Profile.max_reply_bytes, 1024, 16_777_216)
         ),
         retries=int(_number(table, "retries", Profile.retries, 0, 10)),
-        temperature=_number(table, "temperature", Profile.temperature, 0, 2),
+        temperature=_temperature(table),
+        seed=_switch(table, "seed", Profile.seed),
         stream=_switch(table, "stream", Profile.stream),
+        response_format=_choice(table, "response_format", ResponseFormat.NONE),
     )
+
+
+def _convention(table: Mapping[str, Any]) -> Convention:
+    return Convention(
+        _choice(table, "unit", Unit.NORMALISED),
+        _choice(table, "order", Order.CORNERS),
+        _choice(table, "box_key", BoxKey.BOX),
+        _choice(table, "phrase_key", PhraseKey.PHRASE),
+    )
+
+
+def _temperature(table: Mapping[str, Any]) -> float | None:
+    if table.get("temperature") is False:
+        return None
+    return _number(table, "temperature", 0.2, 0, 2)
 
 
 def _file() -> Path:
@@ -163,20 +200,24 @@ def _is_name(name: str) -> bool:
 
 def _url(value: Any) -> str:
     """A base URL without its last slash."""
-    fix = "Write the server's base URL, such as \"http://localhost:11434/v1\"; keys belong in key_env's variable."
-    wrong = InputError(
-        "url", "an http or https URL without user, password and query", "something else", fix
-    )
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise wrong
+    if isinstance(value, str) and _is_base_url(value):
+        return value.rstrip("/")
+    expected = "an http or https URL without user, password and query"
+    example = 'such as "http://localhost:11434/v1"'
+    fix = f"Write the server's base URL, {example}; keys belong in key_env's variable."
+    raise InputError("url", expected, "something else", fix)
+
+
+def _is_base_url(text: str) -> bool:
+    if not text.isascii() or not text.isprintable():
+        return False
     try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        parts = urlsplit(text)
+        reachable = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        raise wrong from None
-    if not usable or parts.username or parts.password or parts.query or parts.fragment:
-        raise wrong
-    return value.rstrip("/")
+        return False
+    more = (parts.username, parts.password, parts.query, parts.fragment)
+    return parts.scheme in ("http", "https") and reachable and not any(more)
 
 
 def _text(table: Mapping[str, Any], key: str, default: str | None = None) -> str:
