@@ -186,7 +186,7 @@ def row_equivalent(bench: Bench, plan: Plan, online: bool) -> float:
     """
     say(f"row equivalent of a gradient pass: {'online' if online else 'look-ahead'}")
     # At cfg 1 a prediction is one row.
-    sampling = {"cells": plan.row_equivalent_cells, "steps": 5, "cfg": 1.0}
+    sampling: dict[str, Any] = {"cells": plan.row_equivalent_cells, "steps": 5, "cfg": 1.0}
     with timed(bench.branch, "predict") as predictions:
         bench.image(realcompo(mode="fixed", warmup=0.0), **sampling)
     with timed(bench.branch, gradient_pass(online)) as passes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,7 @@ class Calls:
 
 
 @contextmanager
-def metered(owner: type, method: str) -> Iterator[Calls]:
+def metered(owner: type, method: str) -> Generator[Calls]:
     """Time and weigh every call of a method."""
     calls = Calls()
     with around(owner, method, calls.meter):

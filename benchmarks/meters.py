@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class Rows:
 
 
 @contextmanager
-def counted_rows(unet: nn.Module) -> Iterator[Rows]:
+def counted_rows(unet: nn.Module) -> Generator[Rows]:
     """Count the samples of every call of a module, whoever calls it."""
     rows = Rows()
 
@@ -60,7 +60,7 @@ def on_cuda() -> bool:
 
 
 @contextmanager
-def around(owner: type, method: str, wrap: Callable[[Callable], Any]) -> Iterator[None]:
+def around(owner: type, method: str, wrap: Callable[[Callable], Any]) -> Generator[None]:
     """Send calls of a method through ``wrap(call)``, which must run ``call()`` once."""
     original = getattr(owner, method)
 
@@ -77,7 +77,7 @@ def around(owner: type, method: str, wrap: Callable[[Callable], Any]) -> Iterato
 
 
 @contextmanager
-def timed(owner: type, method: str) -> Iterator[list[float]]:
+def timed(owner: type, method: str) -> Generator[list[float]]:
     """Note the seconds of every call of a method."""
     times: list[float] = []
     with around(owner, method, lambda call: times.append(seconds(call))):
@@ -85,7 +85,7 @@ def timed(owner: type, method: str) -> Iterator[list[float]]:
 
 
 @contextmanager
-def weighed(owner: type, method: str) -> Iterator[list[int]]:
+def weighed(owner: type, method: str) -> Generator[list[int]]:
     """Note the most bytes that every call of a method held over what was there before it."""
     peaks: list[int] = []
     with around(owner, method, lambda call: peaks.append(peak_bytes(call))):

@@ -94,7 +94,8 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
     with quiet_host() as host, path.open("a") as lines:
         studio = Studio(host, batch, spatial)
         for index, prompt, arm in share:
-            if not multiprocessing.parent_process().is_alive():
+            parent = multiprocessing.parent_process()
+            if parent is None or not parent.is_alive():
                 return
             line = {"arm": arm.name, "balancer": arm.balancer, "code": code, "prompt": index}
             line["pictures"] = studio.scores(prompt, arm, seed=index)

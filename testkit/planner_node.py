@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ VARIABLE = "REALCOMPO_TEST_KEY"
 
 
 @contextmanager
-def configured(host: Host) -> Iterator[Path]:
+def configured(host: Host) -> Generator[Path]:
     """The owner's file, not there yet; nothing is remembered from other tests."""
     import folder_paths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ class Crew(Protocol):
 
 
 @contextmanager
-def crew_of(sites: Sequence[Site], effort: Effort, address: str | None) -> Iterator[Crew]:
+def crew_of(sites: Sequence[Site], effort: Effort, address: str | None) -> Generator[Crew]:
     """A worker for each server.
 
     On Ray if they are several, or if there is the address of a cluster.
@@ -63,7 +63,7 @@ class Alone:
 
 
 @contextmanager
-def _alone(site: Site, effort: Effort) -> Iterator[Alone]:
+def _alone(site: Site, effort: Effort) -> Generator[Alone]:
     worker = Worker(site, effort)
     with asyncio.Runner() as runner:
         try:
@@ -113,7 +113,7 @@ class OnRay:
 
 
 @contextmanager
-def _on_ray(sites: Sequence[Site], effort: Effort, address: str | None) -> Iterator[OnRay]:
+def _on_ray(sites: Sequence[Site], effort: Effort, address: str | None) -> Generator[OnRay]:
     ray = _ray(address)
     actor = ray.remote(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
@@ -135,7 +135,7 @@ def _on_ray(sites: Sequence[Site], effort: Effort, address: str | None) -> Itera
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def _plain_errors() -> Generator[None]:
     """A worker's error without Ray's wrapping."""
     from ray.exceptions import RayTaskError
 

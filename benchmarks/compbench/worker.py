@@ -130,7 +130,7 @@ class Worker:
         return self.client
 
     async def _connect(self, patience: float) -> Client:
-        client = await self.resources.enter_async_context(connect(self.site.url))
+        client = await self.resources.enter_async_context(connect(self.site.url or ""))
         for waited in range(0, ceil(patience), PAUSE):
             if await _answers(client):
                 return client

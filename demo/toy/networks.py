@@ -128,6 +128,11 @@ def words_embedding(operations: Any) -> type:
     return WordsEmbedding
 
 
+def _set(layer: Any, weight: Tensor, bias: Tensor) -> None:
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+
+
 class PatchAutoencoder(nn.Module):
     """A fixed linear autoencoder (PCA of 4 x 4 patches) with a VAE's interface.
 
@@ -164,10 +169,8 @@ class PatchAutoencoder(nn.Module):
         scale = deviation**-evenness
         scale = scale / (scale * deviation).square().mean().sqrt()
         encode, decode = scale[:, None] * components, (components / scale[:, None]).T
-        self.encoder.weight.copy_(encode[:, :, None, None])
-        self.encoder.bias.copy_(-encode @ mean)
-        self.decoder.weight.copy_(decode[:, :, None, None])
-        self.decoder.bias.copy_(mean)
+        _set(self.encoder, encode[:, :, None, None], -encode @ mean)
+        _set(self.decoder, decode[:, :, None, None], mean)
 
 
 def gligen_parts() -> Gligen:

@@ -25,7 +25,7 @@ class Attention:
     def __call__(
         self, _: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: object, **kw: object
     ) -> Tensor:
-        batch, _, width = q.shape
+        batch, width = q.shape[0], q.shape[-1]
         q, k, v = (t.view(batch, -1, heads, width // heads).transpose(1, 2) for t in (q, k, v))
         weights = torch.softmax((q * (width // heads) ** -0.5) @ k.transpose(-1, -2), -1)
         self.keep(weights.float().mean(1))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from testkit import comfyui
 
@@ -271,7 +272,8 @@ def _watch(gligen: nn.Module, fused: FuserAttention) -> None:
     def add(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         return args, kwargs | options
 
-    for fuser in gligen.module_list:
+    fusers: Any = gligen.module_list
+    for fuser in fusers:
         fuser.attn.register_forward_pre_hook(add, with_kwargs=True)
 
 
@@ -338,7 +340,7 @@ def train_style(lesson: Lesson, rank: int = 8) -> dict[str, Tensor]:
     return weights
 
 
-def _kohya(name: str, layer: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _kohya(name: str, layer: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     up, down = (weights[f"unet.{name}.parametrizations.weight.0.{half}"] for half in ("up", "down"))
     key, shape = "lora_unet_" + name.replace(".", "_"), layer.weight.shape
     if len(shape) == 4:

@@ -89,7 +89,7 @@ def name_of(run: Run) -> tuple[int, int]:
     return _name_end(run, size), size
 
 
-def leading_verbs(run: Run, before: Meaning, *, acting: bool) -> int:
+def leading_verbs(run: Run, before: object, *, acting: bool) -> int:
     """Return how many words at the start of a run are verbs.
 
     Those of "and reads", "to reach", "is pouring". ``before`` is what stands before the run,

@@ -128,7 +128,8 @@ class _Reader:
         return items
 
     def _skip(self) -> None:
-        self.position = SPACE.match(self.text, self.position).end()  # ty: ignore[unresolved-attribute]
+        spaces = SPACE.match(self.text, self.position)
+        self.position = spaces.end() if spaces else self.position
 
     def _sees(self, character: str) -> bool:
         self._skip()

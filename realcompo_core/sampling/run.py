@@ -63,8 +63,8 @@ class Run:
     def _begin(self, step: int, x: Tensor, sigma: Tensor) -> Taken:
         """Make a step's first evaluation: only here is attention read."""
         self.make_waiting_move(sigma)
-        if self.method.balancer is None and len(self.method.branches) == 2:
-            self.method.balancer = self.start(x)
+        if self.method.started is None and len(self.method.branches) == 2:
+            self.method.started = self.start(x)
         at = Point(self.frame.seen(x), sigma, step, first=True)
         kind = self._kind(step)
         taken = self.method.take(kind, at, self.ahead)
@@ -83,8 +83,8 @@ class Run:
         return kind_of(step, method.settings, method.schedule, waiting=waiting, nudges=nudges)
 
     def _check_size(self, x: Tensor) -> None:
-        balancer = self.method.balancer
-        size = x.shape[-2:] if balancer is None else balancer.balance.shape[-2:]
+        started = self.method.started
+        size = x.shape[-2:] if started is None else started.balance.shape[-2:]
         if size != x.shape[-2:]:
             got = f"{size[0]} x {size[1]} cells, then {x.shape[-2]} x {x.shape[-1]}"
             fix = "Use a sampler that does not upscale while it samples."

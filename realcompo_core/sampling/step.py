@@ -65,8 +65,15 @@ class RealCompo:
     ) -> None:
         self.branches, self.settings, self.planned = branches, settings, schedule
         self.cfg, self.passes = cfg, passes
-        self.balancer: Balancer | None = None
+        self.started: Balancer | None = None  # once a first latent is there
         self.mask: Tensor | None = None
+
+    @property
+    def balancer(self) -> Balancer:
+        """The balance of this run. Raises RuntimeError before the run has a latent."""
+        if self.started is None:
+            raise RuntimeError("the balance starts with a run's first latent")
+        return self.started
 
     @property
     def schedule(self) -> Schedule:
@@ -154,12 +161,13 @@ class RealCompo:
         self._follow(ahead, pulls)
         return pulls
 
-    def _follow(self, ahead: Ahead, pulls: Mapping[Side, Pull]) -> None:
+    def _follow(self, ahead: Ahead | None, pulls: Mapping[Side, Pull]) -> None:
         """Eq. 7: coef <- coef - step * dL/dcoef, by the chain rule through x'."""
-        if not pulls:
+        if ahead is None or not pulls:
             return
-        weights = self.passes.weights
-        gradient = sum(weights[side] * pull.gradient for side, pull in pulls.items())
+        gradient = torch.zeros_like(ahead.text)
+        for side, pull in pulls.items():
+            gradient = gradient + self.passes.weights[side] * pull.gradient
         if self.mask is not None:
             gradient = self.mask * gradient  # no balance changes what is kept
         slope = balance_gradient(gradient, ahead.text, ahead.spatial, self.balancer.balance)

@@ -231,7 +231,7 @@ def test_the_balances_gradient_is_the_finite_difference() -> None:
     toy = Toy(LOOKING_AHEAD)
     x = SIGMAS[0] * noise()
     sigma = torch.full((1,), SIGMAS[0], dtype=DTYPE)
-    toy.method.balancer = toy.run.start(x)
+    toy.method.started = toy.run.start(x)
     at, start = Point(x, sigma, 0, first=True), toy.method.balancer.balance.clone()
     (slope,) = balance_slope(toy, lambda: toy.method.looked_ahead(at, None))
 
@@ -254,7 +254,7 @@ def test_online_reads_where_a_step_has_led() -> None:
     for online in (True, False):
         toy = Toy(BalancerSettings(online=online, **frozen))
         x = SIGMAS[0] * noise()
-        toy.method.balancer = toy.run.start(x)
+        toy.method.started = toy.run.start(x)
         slopes[online] = balance_slope(toy, toy.sample)
     assert len(slopes[True]) == len(slopes[False]) == 5
     for late, early in zip(slopes[True], slopes[False], strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +21,17 @@ def borrowed(module: nn.Module) -> Generator[None]:
     lent: list[tuple[dict, str, Tensor]] = []
     try:
         for owner in module.modules():
-            for tensors in (owner._parameters, owner._buffers):
-                lent += [(tensors, name, t) for name, t in tensors.items() if _needs_alias(t)]
+            lent += [*_to_lend(owner._parameters), *_to_lend(owner._buffers)]
         for tensors, name, tensor in lent:
             tensors[name] = _alias(tensor)
         yield
     finally:
         for tensors, name, tensor in lent:
             tensors[name] = tensor
+
+
+def _to_lend(tensors: dict[str, Any]) -> list[tuple[dict, str, Tensor]]:
+    return [(tensors, name, tensor) for name, tensor in tensors.items() if _needs_alias(tensor)]
 
 
 def _needs_alias(tensor: Tensor | None) -> bool:

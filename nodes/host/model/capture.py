@@ -132,7 +132,7 @@ class AttentionPatch:
     """
 
     def __init__(
-        self, report: Callable, occupant: Callable | None, last: Callable[[], None] | None = None
+        self, report: Callable, occupant: Any, last: Callable[[], None] | None = None
     ) -> None:
         self.report, self.occupant, self.last = report, occupant, last
         self.added: list[tuple[Callable, dict]] = []

@@ -126,7 +126,7 @@ def load_gligen() -> comfy.model_patcher.ModelPatcher:
 
 
 def _model(weights: dict[str, Tensor]) -> comfy.model_patcher.ModelPatcher:
-    config = ToyConfig({**UNET, **DECODER})
+    config: Any = ToyConfig({**UNET, **DECODER})  # it makes an object of its latent format
     config.latent_format.preview_with(_part(weights, VAE_PREFIX))
     device = management.get_torch_device()
     dtype = _dtype(weights)

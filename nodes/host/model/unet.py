@@ -114,7 +114,7 @@ def _rescaled(factor: int, layer: nn.Module) -> int:
     return factor
 
 
-def _blocks_of(layer: nn.Module, kind: str, number: int, factor: int) -> list[Block]:
+def _blocks_of(layer: Any, kind: str, number: int, factor: int) -> list[Block]:
     if type(layer) is not SpatialTransformer:
         return []
     blocks = []

@@ -42,6 +42,7 @@ class HostRun(Run):
         self.primary = next(iter(models.values()))
         objective, steps = composition(settings), schedule.steps
         branches = {s: HostBranch(s, model, objective, steps) for s, model in models.items()}
+        self.host_branches = list(branches.values())
         method = RealCompo(branches, settings, schedule, cfg, gradient_passes(settings))
 
         def start(latent: Tensor) -> Balancer:
@@ -59,7 +60,7 @@ class HostRun(Run):
     def keep(self, mask: Tensor | None) -> None:
         """Leave the latent alone where an inpainting sampler's mask [B, C, H, W] is 0."""
         self.method.mask = mask
-        for branch in self.method.branches.values():
+        for branch in self.host_branches:
             branch.mask = mask
 
 

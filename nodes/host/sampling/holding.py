@@ -16,7 +16,7 @@ class HoldingSampler:
 
     def __init__(self, body: Any) -> None:
         self.body = body
-        self.result: Tensor | None = None
+        self.result: Any = None
 
     def sample(
         self, guider: Any, sigmas: Tensor, extra_args: dict, callback: Any, noise: Tensor, *_: Any

@@ -112,16 +112,17 @@ class GuidedRun:
         options: dict,
     ) -> list[Tensor]:
         """As the host's ``calc_cond_batch``, at the sampler's latent ``x`` [B, C, H, W]."""
-        step = self.schedule.step(float(timestep.max()))
+        latent, step = self.frame.seen(x), self.schedule.step(float(timestep.max()))
         if step > self.last_step:
             self.last_step = step
-            self._move(self.frame.seen(x), timestep, step)
-        found = executor(model, conds, self.frame.seen(x), timestep, options)
+            latent = self._moved(latent, timestep, step)
+        found = executor(model, conds, latent, timestep, options)
         return [self.frame.told(out) for out in found]
 
-    def _move(self, latent: Tensor, sigma: Tensor, step: int) -> None:
+    def _moved(self, latent: Tensor, sigma: Tensor, step: int) -> Tensor:
         moved = guided(self.model, latent, sigma, self.mask, step, self.schedule.steps)
         self.frame.move(moved - latent)
+        return moved
 
 
 def _sample_guided(

@@ -36,7 +36,10 @@ def composition(settings: BalancerSettings) -> Objective:
         return choose_blocks(found, settings.downsample, settings.layers, latent)
 
     def loss(capture: Capture) -> Tensor:
-        losses = [joint_loss(maps, objects, settings) for objects, maps in capture.pooled()]
-        return sum(losses)
+        first, *others = capture.pooled()
+        total = joint_loss(first[1], first[0], settings)
+        for objects, maps in others:
+            total = total + joint_loss(maps, objects, settings)
+        return total
 
     return Objective("attention", blocks, loss, "set the mode to fixed", settings.checkpointing)

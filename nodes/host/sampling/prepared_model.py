@@ -111,7 +111,7 @@ class PreparedModel:
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
-        size = tuple(latent.shape[-2:])
+        size = (latent.shape[-2], latent.shape[-1])
         return Capture(watch(conds, size), objective.blocks(attention_blocks(self.model), size))
 
     def _evaluate(self, conds: list, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:

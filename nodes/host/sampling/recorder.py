@@ -57,7 +57,7 @@ class Recorder:
         step = self.schedule.step(float(timestep.max()))
         if reads_only(options) or (self.trace.steps and step <= self.trace.steps[-1].index):
             return executor(model, conds, x, timestep, options)
-        capture = self._capture(model, conds[0] or [], tuple(x.shape[-2:]))
+        capture = self._capture(model, conds[0] or [], (x.shape[-2], x.shape[-1]))
         out = executor(model, conds, x, timestep, capture.install(options))
         if capture.maps:
             readings = {"model": readings_of(capture)}

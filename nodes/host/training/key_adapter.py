@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,9 +101,10 @@ class KeyAdapter:
         return F.linear(thin, self.weights[f"{name}.{UP}"])
 
 
-def key_layer(block: Block) -> nn.Module:
+def key_layer(block: Block) -> nn.Linear:
     """Return a block's ``attn2.to_k``."""
-    return block.layer.transformer_blocks[block.key[2]].attn2.to_k
+    layer: Any = block.layer
+    return layer.transformer_blocks[block.key[2]].attn2.to_k
 
 
 def _start(shape: torch.Size, rank: int, generator: torch.Generator) -> dict[str, Tensor]:

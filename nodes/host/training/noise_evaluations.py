@@ -51,7 +51,7 @@ class NoiseEvaluations:
         The evaluation stops after the last layer that is read.
         """
         conds = self._conds(example)
-        capture = Capture(watch(conds, tuple(self.shape[-2:])), list(self.blocks))
+        capture = Capture(watch(conds, (self.shape[-2], self.shape[-1])), list(self.blocks))
         options = differentiable_options(capture.install(self.options, EARLY_EXIT))
         comfy.samplers.calc_cond_batch(self.model, [conds], *self._noise(rows, generator), options)
         return pool([attention for _, attention in capture.pooled()])

@@ -216,9 +216,12 @@ class Trainer:
                     share = rows / len(examples)
                     (scale * share * self.settings.total(terms)).backward()
                 losses.update({name: share * float(term.detach()) for name, term in terms.items()})
-        for weight in self.adapter.parameters:
-            weight.grad /= scale
+        for gradient in self._found_gradients():
+            gradient.div_(scale)
         return {**losses, "total": float(self.settings.total(losses))}
+
+    def _found_gradients(self) -> list[Tensor]:
+        return [weight.grad for weight in self.adapter.parameters if weight.grad is not None]
 
     def _composition(
         self, evaluations: NoiseEvaluations, example: Example, rows: int, generator: Generator
@@ -231,7 +234,7 @@ class Trainer:
         return {"norm": evaluations.departure(example, rows, generator)}
 
     def _check(self, lesson: Lesson, losses: Mapping[str, float]) -> None:
-        gradients = torch.stack([weight.grad.norm() for weight in self.adapter.parameters])
+        gradients = torch.stack([gradient.norm() for gradient in self._found_gradients()])
         if all(map(math.isfinite, (*losses.values(), float(gradients.sum())))):
             return
         expected, got = "finite losses and gradients", f"{line(losses)} at step {lesson.step}"
