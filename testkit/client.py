@@ -73,7 +73,7 @@ class Client:
                 await self._finish(messages, prompt_id, on_event)
             except asyncio.CancelledError:
                 # The server may be gone.
-                with suppress(aiohttp.ClientError, asyncio.TimeoutError, ServerError):
+                with suppress(aiohttp.ClientError, TimeoutError, ServerError):
                     await asyncio.wait_for(self._cancel(prompt_id), CANCEL_SECONDS)
                 raise
         history = await self.get(f"history/{prompt_id}")

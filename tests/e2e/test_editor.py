@@ -20,10 +20,6 @@ CUBE, BALL = (
     ("a blue ball", (0.55, 0.3, 0.95, 0.9)),
 )  # a new node's example
 SIDE = 64
-DISCONNECT = """id => {
-    const node = app.graph.getNodeById(id);
-    node.disconnectInput(node.findInputSlot('layout'));
-}"""
 
 
 async def empty_editor(ui: Frontend) -> int:
@@ -320,7 +316,7 @@ async def test_a_connected_text_is_not_edited(ui: Frontend) -> None:
     await ui.drag(node, (0.1, 0.1), (0.3, 0.2))
     await ui.press("n", "Delete", "Control+z")
     assert await editor.locator(".rc-box").count() == 0 and await ui.text(node) == text
-    await ui.evaluate(DISCONNECT, node)
+    await ui.evaluate(DISCONNECT, [node, "layout"])
     await editor.locator(".rc-box").nth(1).wait_for()
     assert ui.errors == []
 

@@ -391,6 +391,10 @@ class Compiled(Stored):
         return self.compiler.graphs - before
 
 
+# What is compiled once is tested in one process.
+compiled = pytest.mark.xdist_group("compiled")
+
+
 @pytest.fixture(scope="module")
 def compiler() -> Iterator[Compiler]:
     torch.compiler.reset()
@@ -407,6 +411,7 @@ def block(host: Host, compiler: Compiler) -> Compiled:
     return Compiled(host, compiler, "diffusion_model.middle_block.1.transformer_blocks.0")
 
 
+@compiled
 def test_a_gradient_pass_compiles_nothing(block: Compiled) -> None:
     """Neither for itself, nor do the predictions that follow it look any different."""
     assert_limits(block.host, block)
@@ -415,6 +420,7 @@ def test_a_gradient_pass_compiles_nothing(block: Compiled) -> None:
     assert block.graphs_of(*ahead) == 0
 
 
+@compiled
 @pytest.mark.parametrize("online", [False, True])
 def test_compiled_models(block: Compiled, online: bool) -> None:
     plain, ours = (
@@ -426,6 +432,7 @@ def test_compiled_models(block: Compiled, online: bool) -> None:
     assert block.graphs_of(block.realcompo({"online": online}, seed=8)) == 0
 
 
+@compiled
 def test_a_whole_compiled_model_as_one_branch(host: Host, compiler: Compiler) -> None:
     whole = Compiled(host, compiler)
     whole.spatial_model = whole.plain
@@ -435,6 +442,7 @@ def test_a_whole_compiled_model_as_one_branch(host: Host, compiler: Compiler) ->
     assert whole.compiler.runs > runs
 
 
+@compiled
 def test_a_compiled_branch_with_a_copy_of_its_own(block: Compiled) -> None:
     """The module that was compiled is the one that has the other branch's LoRA."""
     block.model, block.spatial_model = block.compiled(with_lora(block, block.plain)), block.model
@@ -442,6 +450,7 @@ def test_a_compiled_branch_with_a_copy_of_its_own(block: Compiled) -> None:
     assert block.graphs_of(block.realcompo({"mode": "fixed"}, seed=8)) == 0
 
 
+@compiled
 def test_capture_in_a_compiled_model(block: Compiled) -> None:
     capture = block.add(
         "RealCompoAttentionCapture",
