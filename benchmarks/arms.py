@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from demo.judging.questions import Prompt
+from demo.judging.prompts import Prompt
 from realcompo_core.sampling.settings import BalancerSettings
 from testkit.graph import Graph
 

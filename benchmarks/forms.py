@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from random import Random
 from statistics import mean
 
-from demo.judging.questions import Prompt, sentence
+from demo.judging.prompts import Prompt, sentence
 from demo.toy.captions import Caption, ground_words, noun_words
 from demo.toy.picture import GROUNDS, HELD_OUT_PAIRS, TRAINING_PAIRS, ToyScene, place
 from testkit.quiet_host import quiet_host

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from demo.judging.detect import read
-from demo.judging.questions import CATEGORIES, Prompt, digest, judge, prompts
+from demo.judging.prompts import CATEGORIES, Prompt, digest, judge, prompts
 from demo.judging.realism import FEATURES, Realism, features
 
 from . import ROOT

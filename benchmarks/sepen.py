@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from demo.judging.detect import read
-from demo.judging.questions import Prompt, digest, judge, prompts
+from demo.judging.prompts import Prompt, digest, judge, prompts
 from demo.judging.realism import Realism
 from demo.toy.picture import TRAINING_PAIRS
 from realcompo_core.sampling.losses import activation, separate_loss

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from demo.judging.questions import Prompt, prompts
+from demo.judging.prompts import Prompt, prompts
 from demo.toy.paint import paint
 from testkit.quiet_host import quiet_host
 

@@ -38,7 +38,7 @@ class Live:
         """Look one step ahead and move the balance; return what attention asks for, by branch."""
         found = dict(zip(self.method.branches, predictions, strict=True))
         at = self._point(latent, sigma, False)
-        return self.method._look_ahead(at, self.method._ahead(at, found))
+        return self.method._look_ahead(at, self.method._fork(at, found))
 
     def _point(self, latent: Tensor, sigma: Tensor, first: bool) -> Any:
         kind = sys.modules[type(self.method).__module__].Point

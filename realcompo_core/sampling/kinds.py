@@ -20,23 +20,23 @@ class Kind(Enum):
     CAUGHT_UP = auto()  # both predict, the last step's balance moves by what their attention says
 
 
-READING = (Kind.NUDGED, Kind.REHEARSED, Kind.LOOKED_AHEAD, Kind.CAUGHT_UP)
+BLENDING = (Kind.BLENDED, Kind.LOOKED_AHEAD, Kind.CAUGHT_UP)  # those that follow the balance
 
 
 def kind_of(
-    step: int, settings: BalancerSettings, schedule: Schedule, *, waiting: bool, nudges: bool
+    step: int, settings: BalancerSettings, schedule: Schedule, *, to_catch_up: bool, nudges: bool
 ) -> Kind:
     """Return the kind of a step at its first evaluation.
 
-    ``waiting`` says whether an earlier step's balance waits for attention at this latent (online);
-    ``nudges`` whether attention may move the latent in warm-up.
+    ``to_catch_up`` says whether an earlier step's balance is to follow attention at this latent
+    (online); ``nudges`` whether attention may move the latent in warm-up.
     """
     plain = plain_kind(step, settings, schedule)
-    if plain is Kind.BLENDED and waiting:
+    if plain is Kind.BLENDED and to_catch_up:
         return Kind.CAUGHT_UP
-    if plain is Kind.SPATIAL_ONLY and nudges and schedule.balances(step, in_warmup=True):
+    if plain is Kind.SPATIAL_ONLY and nudges and schedule.reads_attention(step, in_warmup=True):
         return Kind.NUDGED
-    if not balances(step, settings, schedule) or settings.looks_back:
+    if not moves_balance(step, settings, schedule) or settings.looks_back:
         return plain
     return Kind.REHEARSED if plain is Kind.SPATIAL_ONLY else Kind.LOOKED_AHEAD
 
@@ -48,12 +48,12 @@ def plain_kind(step: int, settings: BalancerSettings, schedule: Schedule) -> Kin
     return Kind.SPATIAL_ONLY if schedule.warming_up(step) else Kind.BLENDED
 
 
-def waits(step: int, settings: BalancerSettings, schedule: Schedule) -> bool:
-    """Say whether the balance of this step moves once its latent is reached (online)."""
-    return settings.looks_back and balances(step, settings, schedule)
+def catches_up_later(step: int, settings: BalancerSettings, schedule: Schedule) -> bool:
+    """Say whether the balance of this step moves once the next step is reached (online)."""
+    return settings.looks_back and moves_balance(step, settings, schedule)
 
 
-def balances(step: int, settings: BalancerSettings, schedule: Schedule) -> bool:
+def moves_balance(step: int, settings: BalancerSettings, schedule: Schedule) -> bool:
     """Say whether the balance of this step moves at all."""
     dynamic = settings.mode is Mode.DYNAMIC
-    return dynamic and schedule.balances(step, in_warmup=settings.rules.update_in_warmup)
+    return dynamic and schedule.reads_attention(step, in_warmup=settings.rules.update_in_warmup)

@@ -10,10 +10,11 @@ from torch import Tensor
 from ..errors import InputError
 from .balancer import Balancer
 from .branch import Point, Prediction, Side
-from .frame import MovingFrame
-from .kinds import Kind, kind_of, plain_kind
+from .kinds import BLENDING, Kind, kind_of, plain_kind
+from .moving_frame import MovingFrame
 from .nudge import Nudge
-from .step import Ahead, RealCompo, Taken
+from .outcome import Fork, Taken
+from .step import RealCompo
 from .trace import Step, Trace
 
 
@@ -35,8 +36,8 @@ class Run:
     ) -> None:
         self.method, self.start, self.guide = method, start, guide
         self.frame, self.trace = frame, trace
-        self.ahead: Ahead | None = None  # of the step whose balance waits
-        self.nudge: Nudge | None = None  # the move that waits for the next step
+        self.fork: Fork | None = None  # of the step whose balance is to catch up
+        self.nudge: Nudge | None = None  # the move that is pending until the next step
         self.last_step = -1
         self.warned = False
 
@@ -54,21 +55,21 @@ class Run:
         self.frame.move(taken.prediction.move)
         return self.frame.told(self.guide(taken.prediction, self.frame.seen(x), sigma))
 
-    def make_waiting_move(self, sigma: Tensor) -> None:
-        """Make the move that waits, if one does, at the noise level [B] or [1] now reached."""
+    def make_pending_move(self, sigma: Tensor) -> None:
+        """Make the move that is pending, if one is, at the noise level [B] or [1] now reached."""
         if self.nudge is not None:
             self.frame.move(self.nudge.at(sigma, self.method.settings.guidance))
             self.nudge = None
 
     def _begin(self, step: int, x: Tensor, sigma: Tensor) -> Taken:
         """Make a step's first evaluation: only here is attention read."""
-        self.make_waiting_move(sigma)
+        self.make_pending_move(sigma)
         if self.method.started is None and len(self.method.branches) == 2:
             self.method.started = self.start(x)
         at = Point(self.frame.seen(x), sigma, step, first=True)
         kind = self._kind(step)
-        taken = self.method.take(kind, at, self.ahead)
-        self.ahead, self.nudge, self.last_step = taken.ahead, taken.nudge, step
+        taken = self.method.take(kind, at, self.fork)
+        self.fork, self.nudge, self.last_step = taken.fork, taken.nudge, step
         self._record(at, kind, taken)
         return taken
 
@@ -78,9 +79,9 @@ class Run:
         return self.method.take(kind, Point(self.frame.seen(x), sigma, step), None)
 
     def _kind(self, step: int) -> Kind:
-        method, waiting = self.method, self.ahead is not None
+        method, late = self.method, self.fork is not None
         nudges = method.settings.nudges and not method.branches[Side.SPATIAL].guides_itself
-        return kind_of(step, method.settings, method.schedule, waiting=waiting, nudges=nudges)
+        return kind_of(step, method.settings, method.schedule, to_catch_up=late, nudges=nudges)
 
     def _check_size(self, x: Tensor) -> None:
         started = self.method.started
@@ -92,14 +93,14 @@ class Run:
 
     def _record(self, at: Point, kind: Kind, taken: Taken) -> None:
         weight = None
-        if kind in (Kind.BLENDED, Kind.LOOKED_AHEAD, Kind.CAUGHT_UP):
+        if kind in BLENDING:
             weight = self.method.balancer.weight.float().cpu()
         pulls = taken.pulls
         readings = {side.value: p.readings for side, p in pulls.items() if p.readings}
         self.trace.steps.append(Step(at.step, float(at.sigma.max()), weight, readings))
-        self._warn_of_rest(taken)
+        self._warn_if_not_finite(taken)
 
-    def _warn_of_rest(self, taken: Taken) -> None:
+    def _warn_if_not_finite(self, taken: Taken) -> None:
         """Say once that attention without a finite gradient moves nothing."""
         finite = all(pull.gradient.isfinite().all() for pull in taken.pulls.values())
         if not finite and not self.warned:

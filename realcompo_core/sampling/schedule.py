@@ -36,7 +36,7 @@ class Schedule:
         """Tell whether a step is one of the warm-up."""
         return step < self.warmup
 
-    def balances(self, step: int, *, in_warmup: bool) -> bool:
+    def reads_attention(self, step: int, *, in_warmup: bool) -> bool:
         """Tell whether a step's balance moves: never at one that ends at sigma 0.
 
         No attention is read there.

@@ -8,43 +8,21 @@ sigma, so ``denoised`` is what is blended.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .balancer import Balancer, balance_gradient, blend, next_latent
 from .branch import Branch, Point, Prediction, Side
-from .frame import movable
-from .kinds import Kind, waits
+from .gradient_passes import GradientPasses, predict
+from .kinds import Kind, catches_up_later
+from .moving_frame import movable
 from .nudge import Nudge, against
-from .passes import GradientPasses, predict
+from .outcome import Fork, Taken
 from .pull import Pull, finest_cells, settled_map, share_outside
 from .schedule import Schedule
 from .settings import BalancerSettings
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """Where each branch alone leads a step: latents [B, C, H, W]."""
-
-    step: int
-    text: Tensor
-    spatial: Tensor
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What an evaluation came to: a blended prediction, and what was read of attention.
-
-    ``ahead`` is there where the balance waits for attention at the latent that the step leads to,
-    ``nudge`` where attention moves that latent.
-    """
-
-    prediction: Prediction
-    pulls: Mapping[Side, Pull] = field(default_factory=dict)
-    ahead: Ahead | None = None
-    nudge: Nudge | None = None
 
 
 class RealCompo:
@@ -63,7 +41,7 @@ class RealCompo:
         cfg: float,
         passes: GradientPasses,
     ) -> None:
-        self.branches, self.settings, self.planned = branches, settings, schedule
+        self.branches, self.settings, self.planned_schedule = branches, settings, schedule
         self.cfg, self.passes = cfg, passes
         self.started: Balancer | None = None  # once a first latent is there
         self.mask: Tensor | None = None
@@ -78,47 +56,47 @@ class RealCompo:
     @property
     def schedule(self) -> Schedule:
         """The schedule, with attention read as often as memory allows."""
-        return replace(self.planned, every=self.passes.every)
+        return replace(self.planned_schedule, every=self.passes.every)
 
-    def take(self, kind: Kind, at: Point, ahead: Ahead | None) -> Taken:
-        """Take a step of a kind; ``ahead`` is of the step whose balance waits, if one does."""
-        return STEPS[kind](self, at, ahead)
+    def take(self, kind: Kind, at: Point, fork: Fork | None) -> Taken:
+        """Take a step of a kind; ``fork`` is of the step whose balance is to catch up."""
+        return STEPS[kind](self, at, fork)
 
-    def one_sided(self, at: Point, _: Ahead | None) -> Taken:
+    def one_sided(self, at: Point, _: Fork | None) -> Taken:
         """The stock sampler's step."""
         (branch,) = self.branches.values()
         return Taken(branch.predict(at))
 
-    def spatial_only(self, at: Point, _: Ahead | None) -> Taken:
+    def spatial_only(self, at: Point, _: Fork | None) -> Taken:
         """Warm-up: the layout takes shape. The text branch is not evaluated."""
         return Taken(self.branches[Side.SPATIAL].predict(at))
 
-    def nudged(self, at: Point, _: Ahead | None) -> Taken:
+    def nudged(self, at: Point, _: Fork | None) -> Taken:
         """Warm-up, in which the loss of eq. 6 also moves the latent before the next step."""
         spatial = {Side.SPATIAL: self.branches[Side.SPATIAL]}
         predictions, pulls = self.passes.predict_and_pull(spatial, at)
         return Taken(predictions[Side.SPATIAL], pulls, nudge=self._nudge(at, pulls))
 
-    def rehearsed(self, at: Point, _: Ahead | None) -> Taken:
+    def rehearsed(self, at: Point, _: Fork | None) -> Taken:
         """Warm-up, in which the balance moves already (the released code)."""
         predictions = predict(self.branches, at)
-        pulls = self._look_ahead(at, self._ahead(at, predictions))
+        pulls = self._look_ahead(at, self._fork(at, predictions))
         return Taken(predictions[Side.SPATIAL], pulls)
 
-    def blended(self, at: Point, _: Ahead | None) -> Taken:
+    def blended(self, at: Point, _: Fork | None) -> Taken:
         """Both branches, as the balance stands."""
         return self._blended(at, predict(self.branches, at), {})
 
-    def looked_ahead(self, at: Point, _: Ahead | None) -> Taken:
+    def looked_ahead(self, at: Point, _: Fork | None) -> Taken:
         """Algorithm 1: the balance follows attention at a provisional x', then the step blends."""
         predictions = predict(self.branches, at)
-        pulls = self._look_ahead(at, self._ahead(at, predictions))
+        pulls = self._look_ahead(at, self._fork(at, predictions))
         return self._blended(at, predictions, pulls)
 
-    def caught_up(self, at: Point, ahead: Ahead | None) -> Taken:
+    def caught_up(self, at: Point, fork: Fork | None) -> Taken:
         """Online: the last step's balance follows attention at the latent that it has led to."""
         predictions, pulls = self.passes.predict_and_pull(self.branches, at)
-        self._follow(ahead, pulls)
+        self._follow(fork, pulls)
         return self._blended(at, predictions, pulls)
 
     def _blended(
@@ -132,10 +110,10 @@ class RealCompo:
             blend(text.uncond, spatial.uncond, weight),
             blend(text.move, spatial.move, weight),
         )
-        wait = at.first and waits(at.step, self.settings, self.schedule)
-        return Taken(blended, pulls, self._ahead(at, predictions) if wait else None)
+        later = at.first and catches_up_later(at.step, self.settings, self.schedule)
+        return Taken(blended, pulls, self._fork(at, predictions) if later else None)
 
-    def _ahead(self, at: Point, predictions: Mapping[Side, Prediction]) -> Ahead:
+    def _fork(self, at: Point, predictions: Mapping[Side, Prediction]) -> Fork:
         """x' = x + (sigma' - sigma) * eps, for each branch alone."""
         sigma = at.sigma.view(-1, 1, 1, 1)
         sigma_next = self._sigma_next(at).view(-1, 1, 1, 1)
@@ -146,36 +124,44 @@ class RealCompo:
             denoised = prediction.cond if conditional else prediction.guided(self.cfg)
             return next_latent(at.latent + prediction.move, denoised, sigma, sigma_next)
 
-        return Ahead(at.step, led_by(Side.TEXT), led_by(Side.SPATIAL))
+        return Fork(at.step, led_by(Side.TEXT), led_by(Side.SPATIAL))
 
-    def _look_ahead(self, at: Point, ahead: Ahead) -> Mapping[Side, Pull]:
+    def _look_ahead(self, at: Point, fork: Fork) -> Mapping[Side, Pull]:
         """Eq. 6: the loss L of attention at the provisional x', and dL/dx'."""
-        provisional = blend(ahead.text, ahead.spatial, self.balancer.weight)
-        sigma, scale = self._sigma_next(at), 1.0
-        if self.settings.rules.current_sigma:  # the network sees x' as it is, at timestep t
-            text = self.branches[Side.TEXT]
-            scale = text.input_scale(sigma) / text.input_scale(at.sigma)
+        provisional = blend(fork.text, fork.spatial, self.balancer.weight)
+        sigma, scale = self._sigma_next(at), self._scale_at(at)
+        if self.settings.rules.current_sigma:
             sigma = at.sigma
         found = self.passes.pull(self.branches, Point(provisional * scale, sigma, at.step))
         pulls = {side: pull.scaled(scale) for side, pull in found.items()}
-        self._follow(ahead, pulls)
+        self._follow(fork, pulls)
         return pulls
 
-    def _follow(self, ahead: Ahead | None, pulls: Mapping[Side, Pull]) -> None:
+    def _scale_at(self, at: Point) -> Tensor | float:
+        """How x' is scaled where it is read at timestep t, as the released code does.
+
+        The network multiplies what it is given by c_in(sigma), and x' is due c_in(sigma').
+        """
+        if not self.settings.rules.current_sigma:
+            return 1.0
+        text = self.branches[Side.TEXT]
+        return text.input_scale(self._sigma_next(at)) / text.input_scale(at.sigma)
+
+    def _follow(self, fork: Fork | None, pulls: Mapping[Side, Pull]) -> None:
         """Eq. 7: coef <- coef - step * dL/dcoef, by the chain rule through x'."""
-        if ahead is None or not pulls:
+        if fork is None or not pulls:
             return
-        gradient = torch.zeros_like(ahead.text)
+        gradient = torch.zeros_like(fork.text)
         for side, pull in pulls.items():
-            gradient = gradient + self.passes.weights[side] * pull.gradient
+            gradient = gradient + self.passes.loss_weights[side] * pull.gradient
         if self.mask is not None:
             gradient = self.mask * gradient  # no balance changes what is kept
-        slope = balance_gradient(gradient, ahead.text, ahead.spatial, self.balancer.balance)
+        slope = balance_gradient(gradient, fork.text, fork.spatial, self.balancer.balance)
         readings = [reading for pull in pulls.values() for reading in pull.readings]
         cells = finest_cells(readings, slope)
         settled = settled_map(pulls[Side.TEXT].readings, slope)
         every = self.passes.every
-        self.balancer.update(slope, ahead.step, cells, settled, self._sampled(), every)
+        self.balancer.update(slope, fork.step, cells, settled, self._sampled(), every)
 
     def _nudge(self, at: Point, pulls: Mapping[Side, Pull]) -> Nudge | None:
         """The move against the gradient of eq. 6, as far as attention is outside its regions."""
@@ -194,7 +180,7 @@ class RealCompo:
         return 1.0 if self.mask is None else self.mask.float().mean(dim=(1, 2, 3), keepdim=True)
 
 
-STEPS: dict[Kind, Callable[[RealCompo, Point, Ahead | None], Taken]] = {
+STEPS: dict[Kind, Callable[[RealCompo, Point, Fork | None], Taken]] = {
     Kind.ONE_SIDED: RealCompo.one_sided,
     Kind.SPATIAL_ONLY: RealCompo.spatial_only,
     Kind.NUDGED: RealCompo.nudged,

@@ -13,7 +13,11 @@ SCHEDULES = st.lists(
 
 
 def moving(schedule: Schedule, *, in_warmup: bool = False) -> list[int]:
-    return [step for step in range(schedule.steps) if schedule.balances(step, in_warmup=in_warmup)]
+    return [
+        step
+        for step in range(schedule.steps)
+        if schedule.reads_attention(step, in_warmup=in_warmup)
+    ]
 
 
 def test_a_run_has_one_step_less_than_sigmas() -> None:

@@ -17,9 +17,9 @@ from torch import Tensor
 from realcompo_core.errors import InputError
 from realcompo_core.sampling.balancer import Balancer
 from realcompo_core.sampling.branch import Point, Side
-from realcompo_core.sampling.frame import MovingFrame
+from realcompo_core.sampling.gradient_passes import GradientPasses
 from realcompo_core.sampling.kinds import Kind, kind_of, plain_kind
-from realcompo_core.sampling.passes import GradientPasses
+from realcompo_core.sampling.moving_frame import MovingFrame
 from realcompo_core.sampling.run import Run
 from realcompo_core.sampling.schedule import Schedule
 from realcompo_core.sampling.settings import BalancerSettings, Mode, Recipe
@@ -76,7 +76,7 @@ class Toy:
     def sample(self, batch: int = 1, sigmas: list[float] = SIGMAS) -> Tensor:
         x = sigmas[0] * noise(batch)
         samples = euler(self.run.denoised, x, sigmas)
-        self.run.make_waiting_move(torch.tensor(sigmas[-1:], dtype=DTYPE))
+        self.run.make_pending_move(torch.tensor(sigmas[-1:], dtype=DTYPE))
         return self.run.frame.seen(samples)
 
     def calls(self) -> tuple[list[str], list[str]]:
@@ -99,8 +99,8 @@ def kinds(settings: BalancerSettings, *, nudges: bool = False, steps: int = 6) -
     schedule = Schedule(SIGMAS, settings.warmup_steps(steps), settings.every)
     found, waiting = [], False
     for step in range(steps):
-        found.append(kind_of(step, settings, schedule, waiting=waiting, nudges=nudges))
-        waiting = settings.looks_back and schedule.balances(step, in_warmup=False)
+        found.append(kind_of(step, settings, schedule, to_catch_up=waiting, nudges=nudges))
+        waiting = settings.looks_back and schedule.reads_attention(step, in_warmup=False)
         waiting = waiting and settings.mode is Mode.DYNAMIC
     return found
 
@@ -238,7 +238,7 @@ def test_the_balances_gradient_is_the_finite_difference() -> None:
     def loss(balance: Tensor) -> Tensor:
         weight = balance.sigmoid()
         predictions = {s: b.predict(at) for s, b in toy.method.branches.items()}
-        ahead = toy.method._ahead(at, predictions)
+        ahead = toy.method._fork(at, predictions)
         latent = weight * ahead.text + (1 - weight) * ahead.spatial
         return toy.text.loss(latent).sum() + toy.spatial.loss(latent).sum()
 

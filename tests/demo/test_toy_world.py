@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from demo.judging.detect import Reading, overlap, read
-from demo.judging.questions import CATEGORIES, OPENINGS, Prompt, digest, judge, prompts
+from demo.judging.prompts import CATEGORIES, OPENINGS, Prompt, digest, judge, prompts
 from demo.judging.realism import Realism
 from demo.toy.captions import Word, caption, kind_of, relation
 from demo.toy.paint import PAINT, SIZE, hints, paint, silhouettes

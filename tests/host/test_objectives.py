@@ -56,7 +56,7 @@ def test_branch_weights_split_the_gradient(host: Host) -> None:
         run.balancer.update = lambda g, *_: slopes.append(g) or torch.ones(1)
         predictions = run.predict(latent, sigma)
         for weights in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (3.0, 0.5)):
-            run.method.passes.weights = dict(zip(("text", "spatial"), weights, strict=True))
+            run.method.passes.loss_weights = dict(zip(("text", "spatial"), weights, strict=True))
             run.rebalance(latent, sigma, predictions)
         return slopes
 

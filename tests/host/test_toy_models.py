@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from benchmarks.arms import Arm, PromptGraph
 from demo.judging.detect import read
-from demo.judging.questions import Prompt, prompts
+from demo.judging.prompts import Prompt, prompts
 from demo.toy.paint import paint
 from demo.toy.picture import Thing, ToyScene
 from testkit.graph import Graph

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ....realcompo_core.sampling.balancer import Balancer
 from ....realcompo_core.sampling.branch import Side
-from ....realcompo_core.sampling.frame import MovingFrame
-from ....realcompo_core.sampling.passes import GradientPasses
+from ....realcompo_core.sampling.gradient_passes import GradientPasses
+from ....realcompo_core.sampling.moving_frame import MovingFrame
 from ....realcompo_core.sampling.run import Run
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.settings import BalancerSettings

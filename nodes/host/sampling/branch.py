@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....realcompo_core.sampling.branch import Point, Prediction, Side
-from ....realcompo_core.sampling.frame import movable
+from ....realcompo_core.sampling.moving_frame import movable
 from ....realcompo_core.sampling.pull import Pull
 from .latent_guidance import guidances_of, guided
 from .objective import Objective

@@ -9,7 +9,7 @@ import comfy.samplers
 from torch import Tensor
 
 from ....realcompo_core.sampling.branch import Prediction
-from ....realcompo_core.sampling.frame import MovingFrame
+from ....realcompo_core.sampling.moving_frame import MovingFrame
 from .prepared_model import PreparedModel
 
 POST_CFG = "sampler_post_cfg_function"

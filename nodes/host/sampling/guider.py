@@ -170,7 +170,7 @@ class RealCompoGuider(CFGGuider):
         run.keep(mask)
         told = run.frame.reporting(callback)
         samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
-        run.make_waiting_move(sigmas[-1:].to(samples.device))
+        run.make_pending_move(sigmas[-1:].to(samples.device))
         return run.frame.seen(samples)
 
     def _own_model(self) -> PreparedModel:

@@ -14,8 +14,8 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ....realcompo_core.errors import naming
-from ....realcompo_core.sampling.frame import MovingFrame, movable
 from ....realcompo_core.sampling.latent_guidance import GuidanceSettings, descend
+from ....realcompo_core.sampling.moving_frame import MovingFrame, movable
 from ....realcompo_core.sampling.schedule import Schedule
 from ..model.gradients import differentiable_patcher, reserve_gradient_memory
 from .checks import check_layout

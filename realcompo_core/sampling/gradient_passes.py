@@ -19,24 +19,24 @@ def predict(branches: Branches, at: Point) -> Predictions:
 
 
 class GradientPasses:
-    """What attention asks for, and how much memory may be spent on it.
+    """Makes a run's gradient passes, and falls back where memory is short for them.
 
-    ``weights`` says how much each side's loss counts: one of 0 needs no gradient. Attention is read
-    at every n-th step (``every``). Where a pass raises one of ``out_of_memory``, the run turns to
-    ``checkpointing`` from there on. Where that is not enough, this step goes without, and the rest
-    of the run reads half as often. ``release`` frees what the device still caches.
+    ``loss_weights`` says how much each side's loss counts: one of 0 needs no gradient. Attention is
+    read at every n-th step (``every``). Where a pass raises one of ``out_of_memory``, the run turns
+    to ``checkpointing`` from there on. Where that is not enough, this step goes without, and the
+    rest of the run reads half as often. ``free_cache`` frees what the device still holds.
     """
 
     def __init__(
         self,
-        weights: Mapping[Side, float],
+        loss_weights: Mapping[Side, float],
         every: int = 1,
         checkpointing: bool = False,
         out_of_memory: type[BaseException] | tuple[type[BaseException], ...] = MemoryError,
-        release: Callable[[], object] = lambda: None,
+        free_cache: Callable[[], object] = lambda: None,
     ) -> None:
-        self.weights, self.every, self.checkpointing = weights, every, checkpointing
-        self.out_of_memory, self.release = out_of_memory, release
+        self.loss_weights, self.every, self.checkpointing = loss_weights, every, checkpointing
+        self.out_of_memory, self.free_cache = out_of_memory, free_cache
 
     def pull(self, branches: Branches, at: Point) -> Pulls:
         """Return what each branch's attention asks for; nothing where memory is too short."""
@@ -63,15 +63,16 @@ class GradientPasses:
         return (predictions, pulls) if pulls else (predict(branches, at), {})
 
     def _how(self, side: Side) -> dict[str, bool]:
-        return {"gradient": self.weights[side] > 0, "checkpointing": self.checkpointing}
+        return {"gradient": self.loss_weights[side] > 0, "checkpointing": self.checkpointing}
 
     def _within_memory(self, passes: Callable[[], Pulls]) -> Pulls:
-        for _ in range(2):
+        """What the passes find; nothing where memory is too short even with checkpointing."""
+        while True:
             try:
                 return passes()
             except self.out_of_memory:
                 pass  # the exception's frames hold the pass's tensors until here
-            self.release()
+            self.free_cache()
             if self.checkpointing:
                 break
             self._warn("from here on with checkpointing")
