@@ -42,4 +42,4 @@ def composition(settings: BalancerSettings) -> Objective:
             total = total + joint_loss(maps, objects, settings)
         return total
 
-    return Objective("attention", blocks, loss, "set the mode to fixed", settings.checkpointing)
+    return Objective("attention", blocks, loss, "set the mode to fixed")
