@@ -27,7 +27,7 @@ style: check-env
 
 types: check-env
 	@.check/run -m ty check --error-on-warning $(TYPED)
-	@.check/node_modules/.bin/tsc --project tests/web
+	@PATH="$(CURDIR)/.check/venv/bin:$$PATH" .check/node_modules/.bin/tsc --project tests/web
 
 lint: style types  ## style and types
 
