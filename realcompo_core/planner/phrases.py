@@ -222,12 +222,16 @@ def _is_past_verb(run: Run, i: int, noun: str) -> bool:
     named = may_be_noun(word)
     acts = is_agent(noun) or is_plural(noun)
     if not rest:
-        return acts or not named or (word in lexicon.POSTURES and _is_place(run.after))
+        return acts or not named or _poses(word, run.after)
     if all(is_idle(other) for other in rest):
         return True
     if named or noun in COVERERS:
         return False
     return acts or _is_no_name(run, rest[-1])
+
+
+def _poses(word: str, after: Meaning) -> bool:
+    return word in lexicon.POSTURES and _is_place(after)
 
 
 def _is_no_name(run: Run, last: str) -> bool:
