@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ UNET = {
     "use_spatial_transformer": True,
     "dims": 2,
     "legacy": False,
+}
+# One resolution, one transformer on each side of the middle: for what does not depend on size.
+SMALL_UNET = UNET | {
+    "num_res_blocks": [1],
+    "channel_mult": (1,),
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
 }
 TEXT_WIDTH = 768  # fixed by ComfyUI for SD1.5
 
@@ -131,6 +138,14 @@ def unet_weights(seed: int, config: Mapping[str, Any] = UNET) -> dict[str, Tenso
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     return random_weights(shapes_of(UNetModel(**config, out_channels=4, device="meta")), seed)
+
+
+@cache
+def small_model() -> Any:
+    """The host's model of the smallest U-Net that it takes for SD1.5's."""
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model_state_dict(unet_weights(5, SMALL_UNET))
 
 
 def other_unet(seed: int) -> dict[str, Tensor]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -55,17 +55,39 @@ class Trace:
     and those of guided models (``... guidance``, ``... separation``).
     """
 
+    KEPT: ClassVar = 4  # earlier runs that are still found by what they made
+
     layout: Layout | None = None
     settings: BalancerSettings | None = None
     total_steps: int = 0
     warmup_steps: int = 0
     steps: list[Step] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
+    made: Tensor | None = field(default=None, repr=False, compare=False)
+    earlier: list[Trace] = field(default_factory=list, repr=False, compare=False)
 
     def restart(self) -> None:
-        """Forget an earlier run of the same node."""
-        self.steps.clear()
-        self.rows.clear()
+        """Make room for another run of the same node; :meth:`of` still finds the last ones."""
+        if self.made is not None:
+            ended = replace(self, earlier=[])
+            self.earlier = [ended, *self.earlier][: self.KEPT]
+        self.steps, self.rows, self.made = [], Counter(), None
+
+    def end(self, samples: Tensor) -> None:
+        """Note the latent [B, C, H, W] that the run has made."""
+        self.made = samples.detach().float().cpu()
+
+    def of(self, samples: Tensor) -> Trace:
+        """Return the run that has made a latent [B, C, H, W]; the newest where none is known.
+
+        One guider can feed several samplers, and each of them starts a run of its own.
+        """
+        samples = samples.detach().float().cpu()
+        known = [run for run in (self, *self.earlier) if run.made is not None]
+        alike = [run for run in known if run.made.shape == samples.shape]
+        if not alike:
+            return self
+        return min(alike, key=lambda run: float((run.made - samples).abs().max()))
 
     def begin(self, settings: BalancerSettings, layout: Layout | None, schedule: Schedule) -> None:
         """Note what a run is about to do."""
