@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -19,21 +19,26 @@ CALC_COND_BATCH = "sampler_calc_cond_batch_function"
 
 @dataclass(frozen=True)
 class Added:
-    """What a sampler adds to the options of its run (cfg_pp): functions that come after guidance.
+    """What a sampler adds to the options of its run (cfg_pp).
 
-    ``uncond`` says that it wants the negative's prediction also where guidance needs none.
+    ``functions`` come after guidance. ``entries`` are for every branch's evaluation, whose own
+    stock run the sampler would give them too.
     """
 
     functions: tuple[Callable, ...] = ()
-    uncond: bool = False
+    entries: dict[str, Any] = field(default_factory=dict)
 
 
 def added_to(own: dict, options: dict) -> Added:
     """Return what a sampler has added to a model's ``own`` options, of those that it runs with."""
     known = own.get(POST_CFG, ())
     functions = tuple(function for function in options.get(POST_CFG, ()) if function not in known)
-    newly = bool(functions) or not own.get(ALWAYS, False)
-    return Added(functions, newly and bool(options.get(ALWAYS, False)))
+    entries = {}
+    if options.get(ALWAYS, False) and (functions or not own.get(ALWAYS, False)):
+        entries[ALWAYS] = True
+    if CFG in options and options[CFG] is not own.get(CFG):
+        entries[CFG] = options[CFG]
+    return Added(functions, entries)
 
 
 @contextmanager

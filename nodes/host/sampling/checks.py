@@ -40,9 +40,10 @@ def check_layout(name: str, positive: list[dict]) -> None:
 def check_latent(patcher: ModelPatcher, latent: Tensor) -> None:
     """Raise :class:`InputError` for a latent that is of another kind of model."""
     form = patcher.get_model_object("latent_format")
+    if latent.is_nested:
+        return
     flat = getattr(form, "latent_dimensions", 2) == 2
-    fits = latent.shape[1] == form.latent_channels and (not flat or latent.ndim == 4)
-    if latent.is_nested or fits:
+    if latent.shape[1] == form.latent_channels and (latent.ndim == 4 or not flat):
         return
     expected = f"a latent of {form.latent_channels} channels"
     got = f"one of {latent.shape[1]} channels" + (", of a video" if latent.ndim > 4 else "")

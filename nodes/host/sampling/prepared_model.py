@@ -40,17 +40,18 @@ from ..model.gradients import (
 from ..model.recomputation import recomputed
 from ..model.repairs import OVERRIDE, differentiable_options
 from ..model.unet import attention_blocks
-from .cfg import ALWAYS, CALC_COND_BATCH, CFG, POST_CFG, Added, lent
+from .cfg import CALC_COND_BATCH, CFG, POST_CFG, Added, lent
 from .objective import Objective
 from .randomness import OwnRandomness, apart
 from .readings import pull_of, readings_of
+from .recorder import KEY as RECORDER
 
 COUNTER = "realcompo_rows"
 # Wrappers that decide themselves whether a model is evaluated; a reading needs its evaluation.
 CACHES = ("easycache", "lazycache")
 EVALUATING = (WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 # Keys of wrappers that treat each row of a batch by itself.
-ROW_BY_ROW = (COUNTER, "realcompo_recorder", COMPILE_KEY)
+ROW_BY_ROW = (COUNTER, RECORDER, COMPILE_KEY)
 
 
 @dataclass(frozen=True)
@@ -132,14 +133,12 @@ class PreparedModel:
         """Let the host evaluate and guide, with these entries in the options."""
         self._count_rows()
         functions = self._own_functions()
-        if self.added.uncond:
-            entries = entries | {ALWAYS: True}
-        entries = entries | {POST_CFG: [self._note, *functions]}
+        entries = self.added.entries | entries | {POST_CFG: [self._note, *functions]}
         arguments = latent, sigma, self.options, self.seed
         with self._as_current_patcher(), self._own_randomness(), lent(self.options, entries):
             guided = CFGGuider.outer_predict_noise(self.guider, *arguments)
         cond, uncond = self.last or (guided, guided)
-        own = guided if functions or self._is_guided_by_itself() else None
+        own = guided if functions or self._guides() else None
         return self._checked(Denoised(cond, uncond, own), latent, sigma)
 
     def _note(self, args: dict) -> Tensor:
@@ -151,9 +150,11 @@ class PreparedModel:
         found = self.options.get(POST_CFG, ())
         return [function for function in found if function not in self.added.functions]
 
-    def _is_guided_by_itself(self) -> bool:
-        wrapped = get_all_wrappers(WrappersMP.PREDICT_NOISE, self.guider.model_options, True)
-        return CFG in self.options or bool(wrapped)
+    def _guides(self) -> bool:
+        """Whether more than plain guidance happens to what the model predicts."""
+        if CFG in self.options or CFG in self.added.entries:
+            return True
+        return bool(get_all_wrappers(WrappersMP.PREDICT_NOISE, self.guider.model_options, True))
 
     def _read_both(
         self, args: dict, objective: Objective, gradient: bool
