@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help host demo browser test test-e2e lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
+.PHONY: help fuzz host demo browser test test-e2e lint bench bench-full bench-planner bench-sepen quality search train-demo compbench
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +21,9 @@ test: host browser lint  ## everything, in two processes
 
 test-e2e: host browser  ## real servers and a real browser
 	@.host/run -m pytest tests/e2e
+
+fuzz: host  ## random graphs against the stock sampler (ARGS="--seeds 1000", or ARGS=--help)
+	@.host/run -m testkit.fuzz $(ARGS)
 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
