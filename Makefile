@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help host demo docs check-env style types lint check browser test test-e2e \
-	bench bench-full bench-planner bench-sepen quality search train-demo compbench
+	bench bench-full bench-planner bench-sepen quality search train-demo compbench fuzz
 # Processes of tests; logical: one for each core.
 WORKERS ?= logical
 PYTEST = -m pytest --numprocesses $(WORKERS)
@@ -43,6 +43,9 @@ test: check host browser  ## everything, on all cores
 test-e2e: host browser  ## real servers and a real browser
 	@.host/run -m pytest tests/e2e
 
+fuzz: host  ## random graphs against the stock sampler (ARGS="--seeds 1000", or ARGS=--help)
+	@.host/run -m testkit.fuzz $(ARGS)
+
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
 
@@ -66,3 +69,6 @@ train-demo: host  ## train the toy world's models anew (two hours on two cores)
 
 compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)
 	@.host/run -m benchmarks.compbench $(ARGS)
+
+fuzz: host  ## random graphs against the stock sampler (ARGS="--seeds 1000", or ARGS=--help)
+	@.host/run -m testkit.fuzz $(ARGS)

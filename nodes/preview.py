@@ -168,6 +168,7 @@ class RealCompoTracePreview(Node):
 
     @classmethod
     def run(cls, trace: TraceValue, sample: int, latent: Any = None) -> io.NodeOutput:
+        trace = trace if latent is None else trace.of(latent["samples"])
         if not trace.steps:
             fix = "Connect the sampler's latent to this node, so that it waits for the sampler."
             raise InputError("trace", "a run that has happened", "an empty one", fix)

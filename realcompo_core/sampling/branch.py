@@ -45,15 +45,20 @@ class Prediction:
 
     ``cond`` and ``uncond`` are denoised [B, C, H, W]; ``uncond`` is zero where guidance (cfg 1)
     does not need it. ``move`` leads from the latent that the branches share to the one that this
-    prediction was made at: a branch that guides itself moves its latent first.
+    prediction was made at: a branch that guides itself moves its latent first. ``own``
+    [B, C, H, W] is what the branch's own functions make of the two; None where it has none, and
+    plain guidance is all there is.
     """
 
     cond: Tensor
     uncond: Tensor
     move: Tensor
+    own: Tensor | None = None
 
     def guided(self, cfg: float) -> Tensor:
-        """Return plain classifier-free guidance of the two [B, C, H, W]."""
+        """Return the two guided [B, C, H, W]: by the branch's own functions, or plainly."""
+        if self.own is not None:
+            return self.own
         return self.uncond + (self.cond - self.uncond) * cfg
 
 

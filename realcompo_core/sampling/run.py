@@ -21,9 +21,9 @@ from .trace import Step, Trace
 class Run:
     """One sampling run, at whatever sigmas its sampler asks.
 
-    ``start`` makes the balancer for a latent [B, C, H, W]. ``guide`` combines a prediction's cond
-    and uncond, at the latent [B, C, H, W] that the models see and sigma [B]. ``frame`` leads from
-    the sampler's latent to that one.
+    ``start`` makes the balancer for a latent [B, C, H, W]. ``guide`` guides a prediction, and adds
+    what the sampler itself adds, at the latent [B, C, H, W] that the models see and sigma [B].
+    ``frame`` leads from the sampler's latent to that one.
     """
 
     def __init__(

@@ -103,15 +103,24 @@ class RealCompo:
         self, at: Point, predictions: Mapping[Side, Prediction], pulls: Mapping[Side, Pull]
     ) -> Taken:
         """Eq. 1 to 3: eps = w_text * eps_text + w_spatial * eps_spatial, w = softmax(coef)."""
-        text, spatial = predictions[Side.TEXT], predictions[Side.SPATIAL]
-        weight = self.balancer.weight
-        blended = Prediction(
+        blended = self._blend(predictions[Side.TEXT], predictions[Side.SPATIAL])
+        later = at.first and catches_up_later(at.step, self.settings, self.schedule)
+        return Taken(blended, pulls, self._fork(at, predictions) if later else None)
+
+    def _blend(self, text: Prediction, spatial: Prediction) -> Prediction:
+        """Blend what both branches predict, and what their own functions make of it.
+
+        Plain guidance is linear: of branches without functions the blend itself is guided.
+        """
+        weight, own = self.balancer.weight, None
+        if text.own is not None or spatial.own is not None:
+            own = blend(text.guided(self.cfg), spatial.guided(self.cfg), weight)
+        return Prediction(
             blend(text.cond, spatial.cond, weight),
             blend(text.uncond, spatial.uncond, weight),
             blend(text.move, spatial.move, weight),
+            own,
         )
-        later = at.first and catches_up_later(at.step, self.settings, self.schedule)
-        return Taken(blended, pulls, self._fork(at, predictions) if later else None)
 
     def _fork(self, at: Point, predictions: Mapping[Side, Prediction]) -> Fork:
         """x' = x + (sigma' - sigma) * eps, for each branch alone."""

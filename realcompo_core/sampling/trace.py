@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -63,17 +64,42 @@ class Trace:
     ``... separation``).
     """
 
+    KEPT: ClassVar = 4  # earlier runs that are still found by what they made
+
     layout: Layout | None = None
     settings: BalancerSettings | None = None
     total_steps: int = 0
     warmup_steps: int = 0
     steps: list[Step] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
+    made: Tensor | None = field(default=None, repr=False, compare=False)
+    earlier: list[Trace] = field(default_factory=list, repr=False, compare=False)
 
     def restart(self) -> None:
-        """Forget an earlier run of the same node."""
-        self.steps.clear()
-        self.rows.clear()
+        """Make room for another run of the same node; :meth:`of` still finds the last ones."""
+        if self.made is not None:
+            ended = replace(self, earlier=[])
+            self.earlier = [ended, *self.earlier][: self.KEPT]
+        self.steps, self.rows, self.made = [], Counter(), None
+
+    def end(self, samples: Tensor) -> None:
+        """Note the latent [B, C, H, W] that the run has made."""
+        self.made = samples.detach().float().cpu()
+
+    def of(self, samples: Tensor) -> Trace:
+        """Return the run that has made a latent [B, C, H, W]; the newest where none is known.
+
+        One guider can feed several samplers, and each of them starts a run of its own.
+        """
+        samples = samples.detach().float().cpu()
+        found, nearest = self, math.inf
+        for run in (self, *self.earlier):
+            if run.made is None or run.made.shape != samples.shape:
+                continue
+            distance = float((run.made - samples).abs().max())
+            if distance < nearest:
+                found, nearest = run, distance
+        return found
 
     def begin(self, settings: BalancerSettings, layout: Layout | None, schedule: Schedule) -> None:
         """Note what a run is about to do."""

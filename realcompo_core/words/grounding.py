@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..layout.model import Box, Layout, LayoutObject
+from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
 from .tokens import Tokenizer, locate
 
 
@@ -33,6 +33,11 @@ class Objects:
     def regions(self) -> Tensor:
         """Return each object's region [objects, H, W], 0..1: the union of its parts."""
         return torch.stack([part.amax(dim=0) for part in self.parts])
+
+    def numbered_from(self, first: int) -> Objects:
+        """Return the same, whose layout's objects count on from those of other layouts."""
+        members = tuple(tuple(first + number for number in found) for found in self.members)
+        return replace(self, members=members)
 
     def weights(self, objects: Sequence[float]) -> Tensor:
         """Return each object's weight [objects]: the largest of those of its members."""
@@ -87,6 +92,36 @@ class Grounding:
         phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
         parts = tuple(regions[list(group)] for group in groups)
         return Objects(phrases, tuple(members), parts, groups)
+
+
+def distinct_layouts(groundings: Sequence[Grounding]) -> list[Layout]:
+    """Return the layouts that prompts are tied to, each once, in their order."""
+    found: list[Layout] = []
+    for grounding in groundings:
+        if not any(_same(grounding.layout, layout) for layout in found):
+            found.append(grounding.layout)
+    return found
+
+
+def first_number(layout: Layout, layouts: Sequence[Layout]) -> int:
+    """Return how many objects the distinct layouts before this one have."""
+    first = 0
+    for other in layouts:
+        if _same(other, layout):
+            break
+        first += len(other.objects)
+    return first
+
+
+def together(layouts: Sequence[Layout]) -> Layout | None:
+    """Return one layout of the objects of all, as far as a layout holds them; None of none."""
+    placed = tuple(placed for layout in layouts for placed in layout.objects)
+    return Layout(placed[:MAXIMUM_OBJECTS]) if placed else None
+
+
+def _same(one: Layout, other: Layout) -> bool:
+    masks = zip(one.objects, other.objects, strict=False)
+    return one == other and all(a.mask is b.mask for a, b in masks)
 
 
 OPTION = "realcompo"  # key of the Grounding in a conditioning's options

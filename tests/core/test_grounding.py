@@ -5,7 +5,7 @@ import torch
 
 from realcompo_core.errors import InputError
 from realcompo_core.layout.model import Box, Layout, LayoutObject
-from realcompo_core.words.grounding import Grounding
+from realcompo_core.words.grounding import Grounding, distinct_layouts, first_number, together
 from realcompo_core.words.tokens import Piece
 
 LEFT, RIGHT, TOP = Box(0, 0, 0.25, 1), Box(0.75, 0, 1, 1), Box(0, 0, 1, 0.5)
@@ -68,3 +68,26 @@ def test_objects_that_share_words_weigh_as_the_heaviest_of_them() -> None:
     objects = Grounding(layout, ((1, 2), (5,), (1, 2))).objects(4, 4)
     assert objects.members == ((0, 2), (1,))
     assert objects.weights([1, 2, 3]).tolist() == [3, 2]
+
+
+def test_layouts_side_by_side_count_on() -> None:
+    boxes = [Box(0, 0, 0.5, 1), Box(0.5, 0, 1, 1)]
+    pair = Layout(tuple(LayoutObject(name, box) for name, box in zip("ab", boxes, strict=True)))
+    alike = Layout(pair.objects)
+    alone = Layout((LayoutObject("c", boxes[0]),))
+    masked = Layout((LayoutObject("c", boxes[0], mask=torch.ones(2, 2)),))
+    groundings = [Grounding(layout, ()) for layout in (pair, alone, alike, masked)]
+    layouts = distinct_layouts(groundings)
+    assert layouts == [pair, alone, masked]
+    assert [first_number(g.layout, layouts) for g in groundings] == [0, 2, 0, 3]
+    assert [placed.phrase for placed in together(layouts).objects] == ["a", "b", "c", "c"]
+    assert together([]) is None
+
+
+def test_objects_are_numbered_on() -> None:
+    layout = Layout(
+        (LayoutObject("a cat", Box(0, 0, 0.5, 1)), LayoutObject("dogs", Box(0, 0, 1, 1)))
+    )
+    objects = Grounding(layout, ((1,), (2,))).objects(4, 4).numbered_from(3)
+    assert objects.members == ((3,), (4,))
+    assert objects.weights((9, 9, 9, 1, 2)).tolist() == [1, 2]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from realcompo_core.errors import InputError
 from realcompo_core.sampling.balancer import Balancer
-from realcompo_core.sampling.branch import Point, Side
+from realcompo_core.sampling.branch import Point, Prediction, Side
 from realcompo_core.sampling.gradient_passes import GradientPasses
 from realcompo_core.sampling.kinds import Kind, kind_of, plain_kind
 from realcompo_core.sampling.moving_frame import MovingFrame
@@ -361,3 +361,32 @@ def test_the_trace_tells_every_step() -> None:
     assert [sorted(step.readings) for step in toy.trace.steps] == [
         ["spatial"], ["spatial"], [], ["spatial", "text"], ["spatial", "text"], ["spatial", "text"],
     ]  # fmt: skip
+
+
+# Guidance of a branch's own.
+
+
+def test_a_branch_with_functions_of_its_own_is_guided_before_the_blend() -> None:
+    toy = Toy(BalancerSettings(mode=Mode.FIXED, warmup=0.0, text_weight=0.3))
+    predict = toy.spatial.predict
+
+    def cubed(at: Point) -> Prediction:
+        found = predict(at)
+        return replace(found, own=found.cond**3)
+
+    toy.spatial.predict = cubed
+    x, sigma = SIGMAS[0] * noise(), torch.full((1,), SIGMAS[0], dtype=DTYPE)
+    text, spatial = (b._prediction(Point(x, sigma, 0)) for b in (toy.text, toy.spatial))
+    expected = 0.3 * text.guided(CFG) + 0.7 * spatial.cond**3
+    torch.testing.assert_close(toy.run.denoised(x, sigma), expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_one_sided_weights_are_one_branchs_own_guidance(weight: float) -> None:
+    toy = Toy(BalancerSettings(mode=Mode.FIXED, warmup=0.0, text_weight=weight))
+    alone = toy.text if weight else toy.spatial
+    own = torch.randn(1, CHANNELS, HEIGHT, WIDTH, dtype=DTYPE)
+    predict = alone.predict
+    alone.predict = lambda at: replace(predict(at), own=own)
+    x, sigma = SIGMAS[0] * noise(), torch.full((1,), SIGMAS[0], dtype=DTYPE)
+    assert torch.equal(toy.run.denoised(x, sigma), own)

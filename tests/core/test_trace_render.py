@@ -325,3 +325,26 @@ def test_many_objects_and_steps_fit_on_a_sheet() -> None:
         and titles[0].startswith("text: object 0, ")
         and titles[-1].startswith("spatial: object 11, ")
     )
+
+
+def test_a_run_is_found_by_what_it_made() -> None:
+    trace = Trace()
+    made = [torch.full((1, 4, 2, 2), float(seed)) for seed in range(3)]
+    for number, samples in enumerate(made):
+        trace.restart()
+        trace.rows["text"] = number
+        trace.end(samples)
+    assert [trace.of(samples).rows["text"] for samples in made] == [0, 1, 2]
+    assert trace.of(torch.zeros(1, 4, 8, 8)) is trace  # upscaled since
+    for _ in range(10):
+        trace.restart()
+        trace.end(made[0])
+    assert len(trace.earlier) == Trace.KEPT
+    assert not any(run.earlier for run in trace.earlier)
+
+
+def test_a_run_that_failed_is_not_kept() -> None:
+    trace = Trace()
+    trace.restart()
+    trace.restart()
+    assert trace.earlier == [] and trace.of(torch.zeros(1, 4, 2, 2)) is trace

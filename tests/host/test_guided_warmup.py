@@ -53,14 +53,12 @@ def latents_of(host: Host) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
     kind = host.pack("nodes.host.sampling.prepared_model").PreparedModel
     finish, found = kind._checked, []
 
-    def noting(
-        self: Any, out: list, conds: list, latent: Tensor, sigma: Tensor, options: dict
-    ) -> Any:
-        cond, uncond = finish(self, out, conds, latent, sigma, options)
+    def noting(self: Any, denoised: Any, latent: Tensor, sigma: Tensor) -> Any:
+        cond, uncond = denoised.cond, denoised.uncond
         if self.name == "spatial":
             guided = uncond + (cond - uncond) * self.guider.cfg
             found.append((latent.clone(), sigma.clone(), guided))
-        return cond, uncond
+        return finish(self, denoised, latent, sigma)
 
     kind._checked = noting
     try:
@@ -251,6 +249,6 @@ def test_the_models_own_functions_see_the_latent_that_is_evaluated(host: Host) -
     host.functions["watched"] = watched
     model = scene.apply(scene.model, "watched")
     with latents_of(host) as seen:
-        run(host, WARM, scene, model=model, spatial_model=scene.model)
+        run(host, WARM, scene, spatial_model=model)
     assert len(told) == len(seen) == 6
     assert all(torch.equal(one, x) for one, (x, _, _) in zip(told, seen, strict=True))

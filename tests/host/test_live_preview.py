@@ -12,23 +12,29 @@ from testkit.scene import Scene
 
 
 @pytest.fixture
-def previews(host: Host) -> Iterator[list[Any]]:
+def previews(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The images that ComfyUI would send to the browser, with its fast previews switched on."""
-    import comfy.cli_args
     import comfy.utils
-    from comfy.cli_args import LatentPreviewMethod
 
     shown: list[Any] = []
 
     def hook(value: int, total: int, preview: Any, **_: Any) -> None:
         shown.append(preview and preview[1].copy())
 
-    before = comfy.cli_args.args.preview_method
-    comfy.cli_args.args.preview_method = LatentPreviewMethod.Latent2RGB
+    choose_previews(monkeypatch, "Latent2RGB")
     comfy.utils.set_progress_bar_global_hook(hook)
     yield shown
-    comfy.cli_args.args.preview_method = before
     comfy.utils.set_progress_bar_global_hook(None)
+
+
+def choose_previews(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Choose how ComfyUI previews; newer ones take the default again at every prompt."""
+    import latent_preview
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    chosen = LatentPreviewMethod[method]
+    monkeypatch.setattr(args, "preview_method", chosen)
+    monkeypatch.setattr(latent_preview, "default_preview_method", chosen, raising=False)
 
 
 FIXED = {"mode": "fixed", "text_weight": 1.0, "warmup": 0.34}
@@ -65,10 +71,9 @@ def test_one_branch_alone_leads_everywhere(
     assert (is_blue > 200 > red) if blue else (red > 200 > is_blue)
 
 
-def test_without_previews_only_the_progress_is_told(host: Host, previews: list[Any]) -> None:
-    import comfy.cli_args
-    from comfy.cli_args import LatentPreviewMethod
-
-    comfy.cli_args.args.preview_method = LatentPreviewMethod.NoPreviews
+def test_without_previews_only_the_progress_is_told(
+    host: Host, previews: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose_previews(monkeypatch, "NoPreviews")
     run(host, show_balance=True)
     assert previews == [None] * 3

@@ -19,7 +19,7 @@ from ....realcompo_core.sampling.step import RealCompo
 from ....realcompo_core.sampling.trace import Trace
 from ....realcompo_core.words.grounding import OPTION, grounded
 from .branch import HostBranch
-from .cfg import BlendGuidance, needs_uncond
+from .cfg import SamplersGuidance, added_to
 from .objective import composition
 from .prepared_model import PreparedModel
 
@@ -49,13 +49,34 @@ class HostRun(Run):
             regions = regions_of(models[Side.SPATIAL].positive, latent)
             return Balancer(settings, regions, latent.shape[0], seed, steps)
 
-        super().__init__(method, start, BlendGuidance(self.primary, cfg, frame), frame, trace)
+        self.guidance = SamplersGuidance(cfg, frame)
+        super().__init__(method, start, self.guidance, frame, trace)
 
-    def prepare(self, options: dict) -> None:
-        """Take the options that the sampler evaluates its own model with."""
-        self.primary.options = options
+    def answer(self, x: Tensor, sigma: Tensor, options: dict, seed: int | None) -> Tensor:
+        """Return the denoised latent [B, C, H, W], of the sampler's own options for its model."""
+        self._prepare(options, seed)
+        beside = [m.randomness for m in self.models.values() if m.randomness is not None]
+        for randomness in beside:
+            randomness.follow()
+        denoised = self.denoised(x, sigma)
+        for randomness in beside:
+            randomness.part()
+        return denoised
+
+    def _prepare(self, options: dict, seed: int | None) -> None:
+        primary = self.primary
+        primary.options = options
+        added = added_to(primary.guider.model_options, options)
         for model in self.models.values():
-            model.uncond = needs_uncond(self.cfg, options)
+            model.added, model.seed = added, seed
+        conds = primary.guider.conds
+        self.guidance.functions = added.functions
+        self.guidance.arguments = {
+            "cond": conds.get("positive"),
+            "uncond": conds.get("negative"),
+            "model": primary.model,
+            "model_options": options,
+        }
 
     def keep(self, mask: Tensor | None) -> None:
         """Leave the latent alone where an inpainting sampler's mask [B, C, H, W] is 0."""

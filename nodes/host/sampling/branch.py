@@ -65,4 +65,5 @@ class HostBranch:
 
 def _prediction(denoised: Denoised, latent: Tensor, moved: Tensor) -> Prediction:
     still = latent.new_zeros(1, 1, 1, 1)
-    return Prediction(*denoised, move=still if moved is latent else moved - latent)
+    move = still if moved is latent else moved - latent
+    return Prediction(denoised.cond, denoised.uncond, move, denoised.own)

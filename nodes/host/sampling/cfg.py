@@ -1,63 +1,92 @@
-"""Classifier-free guidance of the blended prediction."""
+"""Classifier-free guidance: what a model's own functions do, and what a sampler adds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-import comfy.samplers
 from torch import Tensor
 
 from ....realcompo_core.sampling.branch import Prediction
 from ....realcompo_core.sampling.moving_frame import MovingFrame
-from .prepared_model import PreparedModel
 
-POST_CFG = "sampler_post_cfg_function"
+CFG, POST_CFG = "sampler_cfg_function", "sampler_post_cfg_function"
+ALWAYS = "disable_cfg1_optimization"  # evaluate the negative also where guidance needs none
+CALC_COND_BATCH = "sampler_calc_cond_batch_function"
 
 
-class BlendGuidance:
-    """Guides the blend as the stock sampler guides one model, by that of the ``primary`` branch.
+@dataclass(frozen=True)
+class Added:
+    """What a sampler adds to the options of its run (cfg_pp).
 
-    Functions that the model carries see the latent that the models see; those that the sampler has
-    added see the sampler's own latent and predictions.
+    ``functions`` come after guidance. ``entries`` are for every branch's evaluation, whose own
+    stock run the sampler would give them too.
     """
 
-    def __init__(self, primary: PreparedModel, cfg: float, frame: MovingFrame) -> None:
-        self.primary, self.cfg, self.frame = primary, cfg, frame
+    functions: tuple[Callable, ...] = ()
+    entries: dict[str, Any] = field(default_factory=dict)
+
+
+def added_to(own: dict, options: dict) -> Added:
+    """Return what a sampler has added to a model's ``own`` options, of those that it runs with."""
+    known = own.get(POST_CFG, ())
+    functions = tuple(function for function in options.get(POST_CFG, ()) if function not in known)
+    entries = {}
+    if options.get(ALWAYS, False) and (functions or not own.get(ALWAYS, False)):
+        entries[ALWAYS] = True
+    if CFG in options and options[CFG] is not own.get(CFG):
+        entries[CFG] = options[CFG]
+    return Added(functions, entries)
+
+
+@contextmanager
+def lent(options: dict, entries: dict[str, Any]) -> Generator[None]:
+    """Put entries into options for a while.
+
+    The options stay one object: functions of other packs keep state in it from one evaluation to
+    the next, and find it again.
+    """
+    missing = object()
+    before = {name: options.get(name, missing) for name in entries}
+    options.update(entries)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is missing:
+                options.pop(name, None)
+            else:
+                options[name] = value
+
+
+class SamplersGuidance:
+    """Guides a prediction, and lets the functions that the sampler has added work on it.
+
+    Those see the sampler's own latent and predictions, not the ones of the moving ``frame``.
+    ``arguments`` are what the host hands them besides.
+    """
+
+    def __init__(self, cfg: float, frame: MovingFrame) -> None:
+        self.cfg, self.frame = cfg, frame
+        self.functions: tuple[Callable, ...] = ()
+        self.arguments: dict[str, Any] = {}
 
     def __call__(self, prediction: Prediction, latent: Tensor, sigma: Tensor) -> Tensor:
         """Return the guided prediction [B, C, H, W], at a latent [B, C, H, W] and sigma [B]."""
-        primary = self.primary
-        return comfy.samplers.cfg_function(
-            primary.model,
-            prediction.cond,
-            prediction.uncond,
-            self.cfg,
-            latent,
-            sigma,
-            model_options=self._options(),
-            cond=primary.positive,
-            uncond=primary.negative,
-        )
-
-    def _options(self) -> dict:
-        options = self.primary.options
-        own = self.primary.guider.model_options.get(POST_CFG, ())
-        functions = []
-        for function in options.get(POST_CFG, ()):
-            functions.append(function if function in own else self._in_samplers_frame(function))
-        return options | {POST_CFG: functions}
-
-    def _in_samplers_frame(self, function: Callable) -> Callable:
+        denoised = prediction.guided(self.cfg)
+        if not self.functions:
+            return denoised
+        seen = {
+            "cond_denoised": prediction.cond,
+            "uncond_denoised": prediction.uncond,
+            "input": latent,
+        }
         offset = self.frame.offset
-
-        def moved(args: dict) -> Tensor:
-            names = ("denoised", "cond_denoised", "uncond_denoised", "input")
-            return function(args | {name: args[name] - offset for name in names}) + offset
-
-        return moved
-
-
-def needs_uncond(cfg: float, options: dict) -> bool:
-    """Say whether guidance needs the negative's prediction, as the stock sampler decides it."""
-    return options.get("disable_cfg1_optimization", False) or not math.isclose(cfg, 1.0)
+        seen = {name: tensor - offset for name, tensor in seen.items()}
+        fixed = {"cond_scale": self.cfg, "sigma": sigma}
+        for function in self.functions:
+            told = {"denoised": denoised - offset}
+            denoised = function(self.arguments | fixed | seen | told) + offset
+        return denoised

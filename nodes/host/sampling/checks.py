@@ -10,7 +10,7 @@ from torch import Tensor
 from ....realcompo_core.errors import InputError, within
 from ....realcompo_core.sampling.attention import Layers
 from ....realcompo_core.sampling.schedule import Schedule
-from ....realcompo_core.sampling.settings import BalancerSettings
+from ....realcompo_core.sampling.settings import BalancerSettings, Mode
 from ....realcompo_core.words.grounding import grounded
 from ..model.unet import attention_blocks, choose_blocks
 
@@ -29,9 +29,26 @@ def check_layout(name: str, positive: list[dict]) -> None:
     if not grounded(positive):
         fix = (
             "Connect the RealCompo Layout Conditioning node, "
-            "or sample without guidance and in the mode fixed."
+            "or sample without guidance and in the mode fixed. "
+            "If it is connected, a node in between drops the layout: Conditioning (Concat) and "
+            "(Average) keep that of conditioning_to only, and some nodes keep none. Put such nodes "
+            "before it, or use Conditioning (Combine)."
         )
         raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
+
+
+def check_latent(patcher: ModelPatcher, latent: Tensor) -> None:
+    """Raise :class:`InputError` for a latent that is of another kind of model."""
+    form = patcher.get_model_object("latent_format")
+    if latent.is_nested:
+        return
+    flat = getattr(form, "latent_dimensions", 2) == 2
+    if latent.shape[1] == form.latent_channels and (latent.ndim == 4 or not flat):
+        return
+    expected = f"a latent of {form.latent_channels} channels"
+    got = f"one of {latent.shape[1]} channels" + (", of a video" if latent.ndim > 4 else "")
+    fix = "Use Empty Latent Image, or encode the picture with the VAE of the text branch's model."
+    raise InputError("latent_image", expected, got, fix)
 
 
 def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
@@ -52,11 +69,19 @@ def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
 def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
     """Return the schedule of a run's sigmas [steps + 1].
 
-    Raises :class:`InputError` where they ascend.
+    Raises :class:`InputError` where they are not numbers, and for two branches where they ascend.
     """
     values = sigmas.tolist()
-    if any(later > earlier for earlier, later in pairwise(values)):
-        fix = "Use a scheduler's sigmas as they are, and sample each descent by itself."
+    if not sigmas.isfinite().all():
+        listed = ", ".join(f"{value:.3g}" for value in values[:6])
+        fix = "Take more steps, or another scheduler (kl_optimal needs two steps)."
+        raise InputError("sigmas", "noise levels that are numbers", f"{listed}", fix)
+    one_sided = settings.mode in (Mode.TEXT_ONLY, Mode.SPATIAL_ONLY)
+    if not one_sided and any(later > earlier for earlier, later in pairwise(values)):
+        fix = (
+            "Use a scheduler's sigmas as they are, and sample each descent by itself. Noise can "
+            "be put back (FlipSigmas, restarts) in the modes text only and spatial only."
+        )
         raise InputError("sigmas", "noise levels that descend", "some that ascend", fix)
     return Schedule(values, settings.warmup_steps(len(values) - 1), settings.every)
 

@@ -11,21 +11,32 @@ from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ....realcompo_core.errors import naming
+from ....realcompo_core.layout.model import Layout
 from ....realcompo_core.sampling.branch import Side
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.settings import BalancerSettings, Mode
 from ....realcompo_core.sampling.trace import Trace
-from ....realcompo_core.words.grounding import OPTION, Grounding
+from ....realcompo_core.words.grounding import OPTION, Grounding, distinct_layouts, together
 from ..model.gradients import differentiable_patcher, reserve_gradient_memory
 from ..model.shared_checkpoint import give_own_hooks, may_share, own_copy
+from ..text.gligen import place_in_areas
 from .assembly import HostRun
-from .checks import check_layout, check_pair, check_patcher, schedule_of
+from .checks import check_latent, check_layout, check_pair, check_patcher, schedule_of
+from .fitting import check_conditionings
 from .holding import HoldingSampler
 from .latent_guidance import guidances_of, wrap_sampling
+from .own_functions import give_own_functions
 from .prepared_model import PreparedModel
+from .randomness import OwnRandomness, restore, state_of
 
 ADDITIONAL = "realcompo_spatial"
 ONE_SIDED = {Mode.TEXT_ONLY: Side.TEXT, Mode.SPATIAL_ONLY: Side.SPATIAL}
+
+
+def place_boxes(guider: CFGGuider, noise: Tensor) -> None:
+    """Let GLIGEN's boxes in a guider's conditionings stand where the layout has them."""
+    for conds in guider.conds.values():
+        place_in_areas(conds, *noise.shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -96,22 +107,42 @@ class RealCompoGuider(CFGGuider):
                 noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed
             )
 
-        try:
-            with naming(self.node):
-                schedule = schedule_of(sigmas, self.settings)
-                self.trace.begin(self.settings, self._layout(), schedule)
+        with naming(self.node):
+            check_latent(self.model_patcher, latent_image)
+            schedule = schedule_of(sigmas, self.settings)
+            self.trace.begin(self.settings, self._layout(), schedule)
+            try:
                 if self.settings.mode in ONE_SIDED:
                     self.run = self._run({self.side: self._own_model()}, schedule, seed)
-                    return stock()
-                holder = self._spatial_guider()
-                held = HoldingSampler(
-                    lambda options: self._sample_beside(holder, options, schedule, seed, stock)
-                )
-                holder.sample(noise, latent_image, held, sigmas, denoise_mask, None, True, seed)
-                return held.result
-        finally:
-            self.run = self.holder = None
-            self.model_patcher.remove_additional_models(ADDITIONAL)
+                    samples = stock()
+                else:
+                    held = noise, latent_image, sigmas, denoise_mask, seed
+                    samples = self._sample_beside(held, schedule, stock)
+            finally:
+                self.run = self.holder = None
+                self.model_patcher.remove_additional_models(ADDITIONAL)
+        self.trace.end(samples)
+        return samples
+
+    def _sample_beside(
+        self, held: tuple, schedule: Schedule, stock: Callable[[], Tensor]
+    ) -> Tensor:
+        """The text branch's stock run, while another one holds the spatial branch ready."""
+        noise, latent_image, sigmas, denoise_mask, seed = held
+        holder, device = self._spatial_guider(), self.model_patcher.load_device
+        start = state_of(device)
+
+        def beside(options: dict) -> Tensor:
+            models = {Side.TEXT: self._own_model(), Side.SPATIAL: self._held(holder, options)}
+            self.holder, self.run = holder, self._run(models, schedule, seed)
+            self._keep_loaded(holder)
+            place_boxes(holder, noise)
+            restore(device, start)  # what the holder's run has drawn is its own
+            return stock()
+
+        holding = HoldingSampler(beside)
+        holder.sample(noise, latent_image, holding, sigmas, denoise_mask, None, True, seed)
+        return holding.result
 
     def inner_sample(self, *args: Any, **kwargs: Any) -> Tensor:
         """As :meth:`CFGGuider.inner_sample`, once both branches' models are loaded.
@@ -125,33 +156,18 @@ class RealCompoGuider(CFGGuider):
             patcher.model_patches_to(patcher.model_dtype())
         return super().inner_sample(*args, **kwargs)
 
-    def predict_noise(
+    def outer_predict_noise(
         self,
         x: Tensor,
         timestep: Tensor,
         model_options: dict = {},  # noqa: B006 (the host's signature)
         seed: int | None = None,
     ) -> Tensor:
-        """Return the denoised latent [B, C, H, W] at ``x`` and sigma ``timestep`` [B]."""
-        self.run.prepare(model_options)
-        return self.run.denoised(x, timestep)
+        """Return the denoised latent [B, C, H, W] at ``x`` and sigma ``timestep`` [B].
 
-    def _sample_beside(
-        self,
-        holder: CFGGuider,
-        options: dict,
-        schedule: Schedule,
-        seed: int | None,
-        stock: Callable[[], Tensor],
-    ) -> Tensor:
-        """The text branch's stock run, while ``holder`` holds the spatial branch ready."""
-        spatial = PreparedModel(Side.SPATIAL.value, holder, self.trace.rows)
-        spatial.options = options
-        options.pop("multigpu_clones", None)  # the host's work units are the text branch's
-        models = {Side.TEXT: self._own_model(), Side.SPATIAL: spatial}
-        self.holder, self.run = holder, self._run(models, schedule, seed)
-        self._keep_loaded(holder)
-        return stock()
+        The wrappers of this branch's model are around its own prediction, not around the blend.
+        """
+        return self.run.answer(x, timestep, model_options, seed)
 
     def _sample_in_frame(
         self,
@@ -168,6 +184,7 @@ class RealCompoGuider(CFGGuider):
         """The sampler runs beside the latent that attention moves."""
         run = self.run
         run.keep(mask)
+        place_boxes(self, noise)
         told = run.frame.reporting(callback)
         samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
         run.make_pending_move(sigmas[-1:].to(samples.device))
@@ -175,6 +192,14 @@ class RealCompoGuider(CFGGuider):
 
     def _own_model(self) -> PreparedModel:
         return PreparedModel(self.side.value, self, self.trace.rows)
+
+    def _held(self, holder: CFGGuider, options: dict) -> PreparedModel:
+        """The spatial branch's model, ready in its own stock run with these options."""
+        randomness = OwnRandomness(holder.model_patcher.load_device)
+        model = PreparedModel(Side.SPATIAL.value, holder, self.trace.rows, randomness)
+        options.pop("multigpu_clones", None)  # the host's work units are the text branch's
+        model.options = options
+        return model
 
     def _run(
         self, models: dict[Side, PreparedModel], schedule: Schedule, seed: int | None
@@ -186,7 +211,9 @@ class RealCompoGuider(CFGGuider):
         patcher = self._patcher(spatial)
         shared = patcher.is_clone(self.model_patcher)
         own = shared and not may_share(self.model_patcher, patcher, self._hooked())
-        guider = CFGGuider(own_copy(patcher) if own else patcher.clone())
+        patcher = own_copy(patcher) if own else patcher.clone()
+        give_own_functions(patcher, self.model_patcher)
+        guider = CFGGuider(patcher)
         wrap_sampling(guider.model_patcher, None)  # its moves are shared with the text branch
         guider.set_conds(spatial.positive, spatial.negative)
         guider.set_cfg(self.cfg)
@@ -214,9 +241,8 @@ class RealCompoGuider(CFGGuider):
                     return True
         return False
 
-    def _layout(self) -> Any:
-        groundings = self.inputs[self.side].groundings
-        return groundings[0].layout if groundings else None
+    def _layout(self) -> Layout | None:
+        return together(distinct_layouts(self.inputs[self.side].groundings))
 
     def _check(self) -> None:
         if self.settings.mode in ONE_SIDED:
@@ -230,7 +256,11 @@ class RealCompoGuider(CFGGuider):
         settings, dynamic = self.settings, self.settings.mode is Mode.DYNAMIC
         if dynamic:
             check_patcher(name, branch.patcher, settings.downsample, settings.layers)
-            for grounding in branch.groundings:
-                settings.check_objects(len(grounding.layout.objects))
+            layouts = distinct_layouts(branch.groundings)
+            settings.check_objects(sum(len(layout.objects) for layout in layouts))
         if dynamic or guidances_of(branch.patcher):
             check_layout(name, [options for _, options in branch.positive])
+        check_conditionings(branch.patcher, f"{name} positive", branch.positive)
+        text = self.inputs[Side.TEXT]
+        lent = branch is not text and branch.negative is text.negative
+        check_conditionings(branch.patcher, f"{name} negative", branch.negative, lent)

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 import comfy.model_management
-import comfy.model_patcher
-import comfy.patcher_extension
 import comfy.samplers
 import torch
+from comfy.patcher_extension import (
+    WrappersMP,
+    add_wrapper_with_key,
+    get_all_wrappers,
+    get_wrappers_with_key,
+)
+from comfy.samplers import CFGGuider
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from torch import Tensor, nn
 
 from ....realcompo_core.errors import InputError
 from ....realcompo_core.sampling.pull import Pull
-from ....realcompo_core.words.grounding import grounded
-from ..model.capture import EARLY_EXIT, GRAPH_END, Capture, watch
+from ....realcompo_core.words.grounding import (
+    OPTION,
+    distinct_layouts,
+    first_number,
+    grounded,
+)
+from ..model.capture import EARLY_EXIT, GRAPH_END, Capture, Watched, watch
 from ..model.compiling import uncompiled
 from ..model.gradients import (
     differentiable,
@@ -25,25 +38,56 @@ from ..model.gradients import (
     loss_scale,
 )
 from ..model.recomputation import recomputed
-from ..model.repairs import differentiable_options
+from ..model.repairs import OVERRIDE, differentiable_options
 from ..model.unet import attention_blocks
+from .cfg import CALC_COND_BATCH, CFG, POST_CFG, Added, lent
 from .objective import Objective
+from .randomness import OwnRandomness, apart
 from .readings import pull_of, readings_of
+from .recorder import KEY as RECORDER
 
-Denoised = tuple[Tensor, Tensor]  # of the positive and the negative conditioning [B, C, H, W]
+COUNTER = "realcompo_rows"
+# Wrappers that decide themselves whether a model is evaluated; a reading needs its evaluation.
+CACHES = ("easycache", "lazycache")
+EVALUATING = (WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
+# Keys of wrappers that treat each row of a batch by itself.
+ROW_BY_ROW = (COUNTER, RECORDER, COMPILE_KEY)
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What a model says at a latent: denoised [B, C, H, W], each.
+
+    Of the positive and of the negative conditioning, and what the model's ``own`` functions make
+    of the two; None where it has none.
+    """
+
+    cond: Tensor
+    uncond: Tensor
+    own: Tensor | None
 
 
 class PreparedModel:
     """A model inside a stock run: the guider that prepared it, and the options it prepared.
 
-    ``rows`` counts its evaluations under ``name``. ``uncond`` says whether guidance needs the
-    negative conditioning; where it does not (cfg 1), its prediction is zero.
+    ``rows`` counts its evaluations under ``name``. ``options`` are one object for a run, in which
+    functions of other packs may keep their state; ``added`` is what the sampler adds to them.
+    ``randomness`` is this branch's own where another one's run is the sampler's.
     """
 
-    def __init__(self, name: str, guider: comfy.samplers.CFGGuider, rows: Counter[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        guider: CFGGuider,
+        rows: Counter[str],
+        randomness: OwnRandomness | None = None,
+    ) -> None:
         self.name, self.guider, self.rows = name, guider, rows
+        self.randomness = randomness
         self.options: dict = {}
-        self.uncond = True
+        self.added = Added()
+        self.seed: int | None = None
+        self.last: tuple[Tensor, Tensor] | None = None  # what guidance last had to guide
 
     @property
     def model(self) -> Any:
@@ -55,45 +99,76 @@ class PreparedModel:
         """The positive conditionings, as processed for this run."""
         return self.guider.conds["positive"]
 
-    @property
-    def negative(self) -> list[dict] | None:
-        """The negative conditionings, where guidance needs them."""
-        return self.guider.conds.get("negative") if self.uncond else None
-
     def predict(self, latent: Tensor, sigma: Tensor) -> Denoised:
-        """Evaluate both conditionings at a latent [B, C, H, W] and sigma [B], as stock does.
+        """Return what the stock sampler gets of this model at a latent [B, C, H, W], sigma [B].
 
         Raises :class:`InputError` for predictions that are not finite.
         """
-        conds = [self.positive, self.negative]
-        options = self._counted(self.options, self.name)
-        with self._as_current_patcher():
-            out = self._evaluate(conds, latent, sigma, options)
-        return self._checked(out, conds, latent, sigma, options)
+        return self._guided(latent, sigma, {})
 
     def predict_and_pull(
         self, latent: Tensor, sigma: Tensor, objective: Objective, *, gradient: bool
     ) -> tuple[Denoised, Pull]:
         """Do :meth:`predict` and :meth:`pull` by one evaluation of each conditioning.
 
-        ``latent`` is [B, C, H, W], ``sigma`` [B].
-        Where no single graph of all positive conditionings can be had, they are evaluated twice.
+        ``latent`` is [B, C, H, W], ``sigma`` [B]. They are evaluated twice where no single graph of
+        all positive conditionings can be had, and where a patch may look from one conditioning of a
+        batch to another.
         """
         if self._evaluates_apart():
             denoised = self.predict(latent, sigma)
             return denoised, self.pull(latent, sigma, objective, gradient=gradient)
-        conds = [self.positive, self.negative]
-        capture = self._capture(self.positive, latent, objective)
-        plain = self._counted(self.options, self.name)
-        watched = capture.install(self.options, GRAPH_END if gradient else None)
-        watched = self._counted(watched, self.name)
-        with self._as_current_patcher():
-            cond, pull = self._read(
-                capture, objective, self.positive, latent, sigma, watched, gradient
-            )
-            alone = [[], conds[1]]  # empty, not None: wrappers may look at the positive
-            _, uncond = comfy.samplers.calc_cond_batch(self.model, alone, latent, sigma, plain)
-        return self._checked([cond, uncond], conds, latent, sigma, plain), pull
+        pulls = []
+
+        def evaluate(args: dict) -> list[Tensor]:
+            out, pull = self._read_both(args, objective, gradient)
+            pulls.append(pull)
+            return out
+
+        denoised = self._guided(latent, sigma, {CALC_COND_BATCH: evaluate})
+        if not pulls:  # a cache has answered without an evaluation
+            pulls.append(self.pull(latent, sigma, objective, gradient=gradient))
+        return denoised, pulls[0]
+
+    def _guided(self, latent: Tensor, sigma: Tensor, entries: dict[str, Any]) -> Denoised:
+        """Let the host evaluate and guide, with these entries in the options."""
+        self._count_rows()
+        functions = self._own_functions()
+        entries = self.added.entries | entries | {POST_CFG: [self._note, *functions]}
+        arguments = latent, sigma, self.options, self.seed
+        with self._as_current_patcher(), self._own_randomness(), lent(self.options, entries):
+            guided = CFGGuider.outer_predict_noise(self.guider, *arguments)
+        cond, uncond = self.last or (guided, guided)
+        own = guided if functions or self._guides() else None
+        return self._checked(Denoised(cond, uncond, own), latent, sigma)
+
+    def _note(self, args: dict) -> Tensor:
+        """Keep what is guided, as the first function after guidance."""
+        self.last = args["cond_denoised"], args["uncond_denoised"]
+        return args["denoised"]
+
+    def _own_functions(self) -> list[Callable]:
+        found = self.options.get(POST_CFG, ())
+        return [function for function in found if function not in self.added.functions]
+
+    def _guides(self) -> bool:
+        """Whether more than plain guidance happens to what the model predicts."""
+        if CFG in self.options or CFG in self.added.entries:
+            return True
+        return bool(get_all_wrappers(WrappersMP.PREDICT_NOISE, self.guider.model_options, True))
+
+    def _read_both(
+        self, args: dict, objective: Objective, gradient: bool
+    ) -> tuple[list[Tensor], Pull]:
+        """Evaluate the positive with its graph, then the negative alone."""
+        positive, negative = args["conds"]
+        latent, sigma, plain = args["input"], args["sigma"], args["model_options"]
+        capture = self._capture(positive, latent, objective)
+        watched = capture.install(plain, GRAPH_END if gradient else None)
+        cond, pull = self._read(capture, objective, positive, latent, sigma, watched, gradient)
+        alone = [[], negative]  # empty, not None: wrappers may look at the positive
+        _, uncond = comfy.samplers.calc_cond_batch(self.model, alone, latent, sigma, plain)
+        return [cond, uncond], pull
 
     def pull(self, latent: Tensor, sigma: Tensor, objective: Objective, *, gradient: bool) -> Pull:
         """Return an objective and its gradient at a latent [B, C, H, W] and sigma [B].
@@ -104,30 +179,27 @@ class PreparedModel:
         for conds in _by_hooks(grounded(self.positive)):
             capture = self._capture(conds, latent, objective)
             options = capture.install(self.options, EARLY_EXIT)
-            options = self._counted(options, f"{self.name} {objective.name}")
-            with self._as_current_patcher(), uncompiled():
+            self._make_reading(options, f"{self.name} {objective.name}")
+            with self._as_current_patcher(), self._no_randomness(), uncompiled():
                 _, pull = self._read(capture, objective, conds, latent, sigma, options, gradient)
                 pulls.append(pull)
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
         size = (latent.shape[-2], latent.shape[-1])
-        return Capture(watch(conds, size), objective.blocks(attention_blocks(self.model), size))
+        blocks = objective.blocks(attention_blocks(self.model), size)
+        return Capture(self._watched(conds, size), blocks)
 
-    def _evaluate(self, conds: list, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
-        """As the stock sampler does, with another pack's function in its place if there is one."""
-        custom = options.get("sampler_calc_cond_batch_function")
-        if not custom:
-            return comfy.samplers.calc_cond_batch(self.model, conds, latent, sigma, options)
-        return custom(
-            {
-                "conds": conds,
-                "input": latent,
-                "sigma": sigma,
-                "model": self.model,
-                "model_options": options,
-            }
-        )
+    def _watched(self, conds: list[dict], size: tuple[int, int]) -> dict[UUID, Watched]:
+        """What to read; the objects of several layouts are numbered on from one to the next."""
+        layouts = distinct_layouts([cond[OPTION] for cond in grounded(self.positive)])
+        found = watch(conds, size)
+        for cond in grounded(conds):
+            watched, first = found[cond["uuid"]], first_number(cond[OPTION].layout, layouts)
+            if first:
+                objects = watched.objects.numbered_from(first)
+                found[cond["uuid"]] = replace(watched, objects=objects)
+        return found
 
     def _read(
         self,
@@ -174,24 +246,11 @@ class PreparedModel:
             return nullcontext()
         return recomputed(self.model.diffusion_model, [block.layer for block in capture.blocks])
 
-    def _checked(
-        self, out: list[Tensor], conds: list, latent: Tensor, sigma: Tensor, options: dict
-    ) -> Denoised:
-        """What the model said, after other packs' functions that come before guidance."""
-        args = {
-            "conds": conds,
-            "input": latent,
-            "sigma": sigma,
-            "model": self.model,
-            "model_options": options,
-            "cond_scale": self.guider.cfg,
-            "timestep": sigma,
-        }
-        with self._as_current_patcher():
-            for function in options.get("sampler_pre_cfg_function", []):
-                out = function(args | {"conds_out": out})
-        self._check_finite(out, latent, sigma)
-        return out[0], out[1]
+    def _checked(self, denoised: Denoised, latent: Tensor, sigma: Tensor) -> Denoised:
+        """The prediction, once it is known to be finite."""
+        found = (denoised.cond, denoised.uncond, denoised.own)
+        self._check_finite([part for part in found if part is not None], latent, sigma)
+        return denoised
 
     def _check_finite(self, out: list[Tensor], latent: Tensor, sigma: Tensor) -> None:
         if all(torch.isfinite(prediction).all() for prediction in out):
@@ -206,11 +265,14 @@ class PreparedModel:
         raise InputError(f"{self.name} model", "finite predictions", got, fix)
 
     def _evaluates_apart(self) -> bool:
-        """Whether the host or another pack changes weights, or decides what is evaluated, between
-        conditionings."""
-        if "sampler_calc_cond_batch_function" in self.options or len(_by_hooks(self.positive)) > 1:
+        """Whether the positive conditionings need another evaluation than the stock sampler's.
+
+        The host or another pack changes weights, or decides what is evaluated, between
+        conditionings; or a patch may look from one row of a batch to another.
+        """
+        if CALC_COND_BATCH in self.options or len(_by_hooks(self.positive)) > 1:
             return True
-        return any("default" in cond for cond in self.positive)
+        return _is_patched(self.options) or any("default" in cond for cond in self.positive)
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
@@ -230,17 +292,46 @@ class PreparedModel:
         finally:
             self.model.current_patcher = before
 
-    def _counted(self, options: dict, name: str) -> dict:
-        """A copy of the options that counts evaluated rows under a name."""
+    def _count_rows(self) -> None:
+        """Count the rows of a run's evaluations, in the options of that run."""
+        kind = WrappersMP.APPLY_MODEL
+        if not get_wrappers_with_key(kind, COUNTER, self.options, is_model_options=True):
+            add_wrapper_with_key(kind, COUNTER, self._counting(self.name), self.options, True)
 
+    def _make_reading(self, options: dict, name: str) -> None:
+        """Make a copy of the options those of a reading, whose rows count under a name."""
+        wrappers = options["transformer_options"].setdefault("wrappers", {})
+        for found in wrappers.values():
+            for key in (COUNTER, *CACHES):
+                found.pop(key, None)
+        wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[COUNTER] = [self._counting(name)]
+
+    def _counting(self, name: str) -> Callable:
         def count(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             self.rows[name] += x.shape[0]
             return executor(x, *args, **kwargs)
 
-        kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
-        options = comfy.model_patcher.create_model_options_clone(options)
-        comfy.patcher_extension.add_wrapper_with_key(kind, "realcompo_rows", count, options, True)
-        return options
+        return count
+
+    def _own_randomness(self) -> AbstractContextManager:
+        return nullcontext() if self.randomness is None else self.randomness.current()
+
+    @contextmanager
+    def _no_randomness(self) -> Generator[None]:
+        """A reading draws as the branch's next evaluation would, and leaves no trace."""
+        with self._own_randomness(), apart(self.guider.model_patcher.load_device):
+            yield
+
+
+def _is_patched(options: dict) -> bool:
+    """Say whether other packs change what happens to a batch inside the model."""
+    if "model_function_wrapper" in options or "context_handler" in options:
+        return True
+    transformer = options.get("transformer_options", {})
+    kinds = [transformer.get("wrappers", {}).get(kind, {}) for kind in EVALUATING]
+    if any(key not in ROW_BY_ROW for found in kinds for key, value in found.items() if value):
+        return True
+    return any(transformer.get(name) for name in ("patches", "patches_replace", OVERRIDE))
 
 
 def _by_hooks(conds: list[dict]) -> list[list[dict]]:

@@ -41,7 +41,9 @@ class Recorder:
         self.trace.restart()
         self.schedule = Schedule(sigmas.tolist())
         self.trace.total_steps, self.trace.layout = self.schedule.steps, self.groundings[0].layout
-        return executor(guider, sigmas, *rest)
+        samples = executor(guider, sigmas, *rest)
+        self.trace.end(guider.inner_model.process_latent_out(samples.float()))
+        return samples
 
     def _predict(
         self,

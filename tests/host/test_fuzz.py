@@ -1,0 +1,31 @@
+"""Random graphs against the stock sampler; ``make fuzz`` draws many more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from testkit import fuzz
+from testkit.host import Host
+
+SEEDS = range(8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_graph_is_the_stock_samplers(host: Host, seed: int) -> None:
+    case = fuzz.draw(seed, ["small"])
+    left_out = fuzz.check(host, replace(case, steps=min(case.steps, 3)))
+    assert not left_out or "stock" in left_out or "refused" in left_out
+
+
+def test_a_failure_is_made_smaller(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(host: Host, case: fuzz.Case) -> str:
+        if case.batch == 2 and case.sampler == "heun":
+            raise fuzz.Failure("together")
+        return ""
+
+    monkeypatch.setattr(fuzz, "check", check)
+    case = replace(fuzz.draw(3, ["small"]), batch=2, sampler="heun")
+    smallest, told = fuzz.shrink(host, case, "")
+    assert str(smallest) == "sampler='heun', batch=2" and told == "together"
