@@ -89,7 +89,7 @@ def name_of(run: Run) -> tuple[int, int]:
     return _name_end(run, size), size
 
 
-def leading_verbs(run: Run, before: Meaning, *, acting: bool) -> int:
+def leading_verbs(run: Run, before: object, *, acting: bool) -> int:
     """Return how many words at the start of a run are verbs.
 
     Those of "and reads", "to reach", "is pouring". ``before`` is what stands before the run,
@@ -111,11 +111,11 @@ def _is_unstressed(word: str) -> bool:
     return is_adverb(word) or word in MODALS
 
 
-def _goes_on(word: str, before: Meaning) -> bool:
+def _goes_on(word: str, before: object) -> bool:
     return before in (Mark.JOIN, Mark.COMMA) and word in INGS
 
 
-def _may_lead(run: Run, first: int, before: Meaning) -> bool:
+def _may_lead(run: Run, first: int, before: object) -> bool:
     word = run.words[first]
     alone = len(run.words) == first + 1
     form = form_of(word)

@@ -128,7 +128,8 @@ class _Reader:
         return items
 
     def _skip(self) -> None:
-        self.position = SPACE.match(self.text, self.position).end()  # ty: ignore[unresolved-attribute]
+        space = SPACE.match(self.text, self.position)
+        self.position = space.end() if space else self.position
 
     def _sees(self, character: str) -> bool:
         self._skip()
