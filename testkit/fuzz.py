@@ -206,7 +206,7 @@ class Graph:
 
     def _scene(self) -> Scene:
         case = self.case
-        size = {"width": case.width, "height": case.height, "batch": case.batch}
+        size: dict[str, Any] = {"width": case.width, "height": case.height, "batch": case.batch}
         if case.family != "small":
             scene = Scene.of(case.family, **size)
             return scene

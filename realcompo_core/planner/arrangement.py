@@ -37,10 +37,12 @@ class Frame:
 
     @property
     def width(self) -> float:
+        """The share of the picture's width."""
         return self.x1 - self.x0
 
     @property
     def height(self) -> float:
+        """The share of the picture's height."""
         return self.y1 - self.y0
 
     def part(self, x0: float, y0: float, x1: float, y1: float) -> Frame:
@@ -49,6 +51,7 @@ class Frame:
         return Frame(self.x0 + x0 * w, self.y0 + y0 * h, self.x0 + x1 * w, self.y0 + y1 * h)
 
     def inset(self, share: float) -> Frame:
+        """Return what is left without a ``share`` of it on all sides."""
         return self.part(share, share, 1 - share, 1 - share)
 
     def shrunk(self, width: float, height: float) -> Frame:

@@ -128,8 +128,8 @@ class _Reader:
         return items
 
     def _skip(self) -> None:
-        spaces = SPACE.match(self.text, self.position)
-        self.position = spaces.end() if spaces else self.position
+        space = SPACE.match(self.text, self.position)
+        self.position = space.end() if space else self.position
 
     def _sees(self, character: str) -> bool:
         self._skip()

@@ -269,48 +269,22 @@ NOUNS_IN_ED = _set(
     "linseed tweed quadruped"
 )
 # What an -ing word names together with the noun behind it: "a rocking chair", "hiking boots".
-WORD_PAIRS = {
-    "rocking": "chair horse",
-    "cutting": "board",
-    "chopping": "board",
-    "hiking": "boots boot trail",
-    "riding": "boots boot hat helmet",
-    "sleeping": "bag bags",
-    "washing": "machine machines",
-    "sewing": "machine machines kit needle",
-    "vending": "machine machines",
-    "dining": "table tables room chair chairs",
-    "living": "room rooms",
-    "watering": "can cans hole",
-    "swimming": "pool pools trunks suit",
-    "running": "shoe shoes",
-    "fishing": "rod rods boat boats net pole hook",
-    "racing": "car cars bike bikes horse",
-    "sailing": "boat boats ship ships",
-    "shopping": "cart carts bag bags basket mall center",
-    "parking": "lot lots meter meters garage space",
-    "frying": "pan pans",
-    "mixing": "bowl bowls",
-    "baking": "sheet tray dish pan",
-    "rolling": "pin pins hill hills",
-    "walking": "stick sticks cane",
-    "steering": "wheel wheels",
-    "flying": "saucer saucers",
-    "boxing": "glove gloves ring",
-    "knitting": "needle needles",
-    "climbing": "rope ropes wall",
-    "reading": "lamp glasses",
-    "skipping": "rope ropes",
-    "lounging": "chair",
-    "measuring": "tape cup cups spoon",
-    "drinking": "glass glasses fountain",
-    "writing": "desk",
-    "ironing": "board",
-    "diving": "board",
-    "building": "block blocks",
-    "magnifying": "mirror glass lens",
-    "serving": "tray dish",
-}
+_WORD_PAIRS = (
+    "rocking:chair,horse cutting:board chopping:board hiking:boots,boot,trail "
+    "riding:boots,boot,hat,helmet sleeping:bag,bags washing:machine,machines "
+    "sewing:machine,machines,kit,needle vending:machine,machines "
+    "dining:table,tables,room,chair,chairs living:room,rooms watering:can,cans,hole "
+    "swimming:pool,pools,trunks,suit running:shoe,shoes "
+    "fishing:rod,rods,boat,boats,net,pole,hook racing:car,cars,bike,bikes,horse "
+    "sailing:boat,boats,ship,ships shopping:cart,carts,bag,bags,basket,mall,center "
+    "parking:lot,lots,meter,meters,garage,space frying:pan,pans mixing:bowl,bowls "
+    "baking:sheet,tray,dish,pan rolling:pin,pins,hill,hills walking:stick,sticks,cane "
+    "steering:wheel,wheels flying:saucer,saucers boxing:glove,gloves,ring "
+    "knitting:needle,needles climbing:rope,ropes,wall reading:lamp,glasses "
+    "skipping:rope,ropes lounging:chair measuring:tape,cup,cups,spoon "
+    "drinking:glass,glasses,fountain writing:desk ironing:board diving:board "
+    "building:block,blocks magnifying:mirror,glass,lens serving:tray,dish"
+)
 
 
 def _thirds(verb: str) -> str:
@@ -341,6 +315,16 @@ def _ends_in_consonant_y(verb: str) -> bool:
     return verb.endswith("y") and verb[-2] not in "aeiou"
 
 
+def _pairs() -> dict[str, frozenset[str]]:
+    """The nouns behind each -ing word."""
+    pairs = {}
+    for entry in _WORD_PAIRS.split():
+        word, _, nouns = entry.partition(":")
+        pairs[word] = frozenset(nouns.split(","))
+    return pairs
+
+
+WORD_PAIRS = _pairs()
 THIRDS = {_thirds(verb): verb for verb in VERBS}
 INGS = frozenset(ing for verb in VERBS for ing in _ings(verb))
 PASTS = frozenset(past for verb in VERBS for past in _pasts(verb)) | IRREGULAR_PASTS
@@ -398,7 +382,7 @@ def is_adverb(word: str) -> bool:
 
 def is_pair(word: str, following: str) -> bool:
     """Return whether two words name one thing: "rocking" and "chair"."""
-    return following in WORD_PAIRS.get(word, "").split()
+    return following in WORD_PAIRS.get(word, frozenset())
 
 
 def is_agent(word: str) -> bool:

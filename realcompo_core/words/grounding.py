@@ -36,8 +36,10 @@ class Objects:
 
     def numbered_from(self, first: int) -> Objects:
         """Return the same, whose layout's objects count on from those of other layouts."""
-        members = tuple(tuple(first + number for number in found) for found in self.members)
-        return replace(self, members=members)
+        moved = []
+        for numbers in self.members:
+            moved.append(tuple(first + number for number in numbers))
+        return replace(self, members=tuple(moved))
 
     def weights(self, objects: Sequence[float]) -> Tensor:
         """Return each object's weight [objects]: the largest of those of its members."""

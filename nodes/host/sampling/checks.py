@@ -38,7 +38,7 @@ def check_layout(name: str, positive: list[dict]) -> None:
 
 
 def check_latent(patcher: ModelPatcher, latent: Tensor) -> None:
-    """Raise :class:`InputError` for a latent that is of another kind of model."""
+    """Raise :class:`InputError` for a latent [B, C, ...] that is of another kind of model."""
     form = patcher.get_model_object("latent_format")
     if latent.is_nested:
         return

@@ -34,7 +34,10 @@ ONE_SIDED = {Mode.TEXT_ONLY: Side.TEXT, Mode.SPATIAL_ONLY: Side.SPATIAL}
 
 
 def place_boxes(guider: CFGGuider, noise: Tensor) -> None:
-    """Let GLIGEN's boxes in a guider's conditionings stand where the layout has them."""
+    """Let GLIGEN's boxes in a guider's conditionings stand where the layout has them.
+
+    ``noise`` [B, C, H, W] tells the latent's size.
+    """
     for conds in guider.conds.values():
         place_in_areas(conds, *noise.shape[-2:])
 
