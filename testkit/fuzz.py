@@ -164,7 +164,8 @@ class Graph:
     """The graph of a case, on a host."""
 
     def __init__(self, host: Host, case: Case) -> None:
-        self.host, self.case = host, case
+        host.forget()  # patches of other cases, and what they remember
+        self.host, self.case, self.runs = host, case, 0
         self.scene = self._scene()
         if case.control:
             CONTROLS[case.control](host, self.scene)
@@ -230,7 +231,14 @@ class Graph:
         case = self.case
         names = {"sampler_name": case.sampler, "scheduler": case.scheduler}
         numbers = {"steps": case.steps, "denoise": case.denoise, "cfg": case.cfg}
-        return names | numbers
+        return names | numbers | {"latent_image": self._latent()}
+
+    def _latent(self) -> list:
+        """The latent from a node of its own, so that the host does not take a run for another."""
+        self.runs += 1
+        name = f"run {self.runs}"
+        self.host.functions[name] = lambda latent: latent
+        return self.scene.apply(self.scene.latent, name)
 
 
 def check(host: Host, case: Case) -> str:
@@ -241,10 +249,13 @@ def check(host: Host, case: Case) -> str:
     graph = Graph(host, case)
     try:
         stock = {side: graph.stock(side) for side in ("text", "spatial")}
+        again = {side: graph.stock(side) for side in ("text", "spatial")}
     except PromptError as error:
         return f"stock fails: {error}"
     if not all(latent.isfinite().all() for latent in stock.values()):
         return "stock is not finite"
+    if not all(torch.equal(stock[side], again[side]) for side in stock):
+        return "stock depends on the run before"  # a patch keeps its state
     try:
         _check_sides(graph, stock)
         _check_dynamic(graph)

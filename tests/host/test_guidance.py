@@ -104,8 +104,8 @@ def test_euler_is_the_explicit_algorithm(host: Host) -> None:
                 * sigma**2
                 * run.text.pull(x, sigma, objective, gradient=True).gradient
             )
-        cond, uncond = run.text.predict(x, sigma)
-        denoised = uncond + (cond - uncond) * 7.5
+        found = run.text.predict(x, sigma)
+        denoised = found.uncond + (found.cond - found.uncond) * 7.5
         sigma_next = run.schedule.sigmas[1]
         return x + (sigma_next - sigma) * (x - denoised) / sigma
 
