@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -11,9 +12,15 @@ from torch import Tensor
 
 from ..layout.model import resample
 
+CHUNK = 2**24  # logits held at a time where a full map would not fit: 64 MiB in single precision
+
 
 class Layers(str, Enum):
-    """Which cross-attention layers are read, of those at one downsample factor."""
+    """Which attention layers are read.
+
+    Of a U-Net's at one downsample factor: on the way down, in the middle, on the way up. Of a
+    transformer's: its early, middle and late third, or by default those known to place objects.
+    """
 
     ALL = "all"
     DOWN = "down"
@@ -24,8 +31,9 @@ class Layers(str, Enum):
 def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[int]) -> Tensor:
     """Attention of some tokens, the mean over heads.
 
-    ``q`` [B, pixels, heads*d] and ``k`` [B, text tokens, heads*d] as projected; ``tokens`` are T positions in the
-    text. Rows are softmaxed over all text tokens, in at least fp32. Returns [B, T, pixels], values 0..1.
+    ``q`` [B, pixels, heads*d] and ``k`` [B, text tokens, heads*d] as projected; ``tokens`` are T
+    positions in the text. Rows are softmaxed over all text tokens, in at least fp32. Returns
+    [B, T, pixels], values 0..1.
     """
     q, k = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (q, k))
     q, k = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k))
@@ -34,13 +42,81 @@ def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[int])
     return (logits[..., list(tokens)] - normaliser[..., None]).exp().mean(dim=1).movedim(-1, 1)
 
 
+def joint_probabilities(
+    q: Tensor, k: Tensor, tokens: Sequence[int], mask: Tensor | None = None
+) -> Tensor:
+    """Attention of some keys among all keys of a joint attention, the mean over heads.
+
+    ``q`` [B, heads, pixels, d] and ``k`` [B, heads, keys, d] as attended, ``tokens`` T positions
+    among the keys, ``mask`` an additive one that broadcasts to [B, heads, pixels, keys]. Rows are
+    softmaxed over all keys, in at least fp32. Returns [B, T, pixels], values 0..1. Memory, that of
+    the gradient too, grows with pixels + keys, not with their product.
+    """
+    found = _LogProbability.apply(q, k, torch.tensor(list(tokens), device=q.device), mask)
+    return found.exp().mean(dim=1).movedim(-1, 1)
+
+
+class _LogProbability(torch.autograd.Function):
+    """Log of the probability of some keys [B, heads, pixels, T], in chunks of queries.
+
+    Where p is the probability of a key and g the gradient of the log of token t's, the gradient of
+    the key's logit is w = (g if the key is t) - p sum(g), summed over tokens. So dq = w k / sqrt(d)
+    and dk = w q / sqrt(d). p is made anew in the backward pass, again in chunks.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        found, normalisers = [], []
+        for _, logits in _chunks(q, k, mask):
+            normalisers.append(logits.logsumexp(dim=-1, keepdim=True))
+            found.append(logits[..., tokens] - normalisers[-1])
+        ctx.save_for_backward(q, k, tokens, torch.cat(normalisers, dim=2))
+        ctx.mask = mask
+        return torch.cat(found, dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        q, k, tokens, normaliser = ctx.saved_tensors
+        wide_q, wide_k = _wide(q), _wide(k)
+        dq, dk = torch.empty_like(wide_q), torch.zeros_like(wide_k)
+        for rows, logits in _chunks(q, k, ctx.mask):
+            g = gradient[:, :, rows]
+            probability = (logits - normaliser[:, :, rows]).exp_()
+            weights = probability.mul_(-g.sum(dim=-1, keepdim=True))
+            weights.index_add_(-1, tokens, g).mul_(q.shape[-1] ** -0.5)
+            dq[:, :, rows] = weights @ wide_k
+            dk += weights.transpose(-1, -2) @ wide_q[:, :, rows]
+        return dq.to(q), dk.to(k), None, None
+
+
+def _chunks(q: Tensor, k: Tensor, mask: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Logits [B, heads, some pixels, keys] of all queries, few enough at a time."""
+    pixels, keys = q.shape[2], _wide(k).transpose(-1, -2)
+    size = max(1, CHUNK // (q.shape[0] * q.shape[1] * k.shape[2]))
+    for start in range(0, pixels, size):
+        rows = slice(start, min(start + size, pixels))
+        logits = _wide(q[:, :, rows]) @ keys * q.shape[-1] ** -0.5
+        if mask is not None:
+            one_row = mask.shape[-2] == 1  # for every query
+            logits = logits + (mask if one_row else mask[..., rows, :]).to(logits)
+        yield rows, logits
+
+
+def _wide(t: Tensor) -> Tensor:
+    """The tensor in at least single precision."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
 def pool(maps: Sequence[Tensor]) -> Tensor:
     """Mean over layers of equal-sized maps [B, objects, H, W]."""
     return torch.stack(list(maps)).mean(dim=0)
 
 
 def over_tokens(attention: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
-    """Each object's mean over its tokens: [B, T, h, w] of all objects' tokens, in their order -> [B, objects, h, w]."""
+    """Return each object's mean over its tokens [B, objects, h, w].
+
+    ``attention`` [B, T, h, w] is that of all objects' tokens, in their order.
+    """
     parts = attention.split([len(group) for group in tokens], dim=1)
     return torch.stack([part.mean(dim=1) for part in parts], dim=1)
 
@@ -56,10 +132,11 @@ def share_inside(attention: Tensor, regions: Tensor) -> Tensor:
 
 
 def settled(attention: Tensor, parts: Sequence[Tensor]) -> Tensor:
-    """Where nothing is left to place: 1 outside all regions, inside one how far it is settled (:func:`share_due`).
+    """Return where nothing is left to place [B, 1, H, W], 0..1.
 
-    ``attention`` [B, objects, h, w], ``parts`` each object's regions [parts, H, W], 0..1; returns [B, 1, H, W], where
-    regions overlap that of the one that is farthest from settled. An object without attention is not settled.
+    It is 1 outside all regions, inside one how far it is settled (:func:`share_due`), where
+    regions overlap that of the one that is farthest from settled. ``attention`` [B, objects, h, w],
+    ``parts`` each object's regions [parts, H, W], 0..1. An object without attention is not settled.
     """
     pairs = zip(attention.split(1, dim=1), parts, strict=True)
     left = [(1 - share_due(one, own))[:, :, None, None] * own.to(attention) for one, own in pairs]
@@ -69,8 +146,9 @@ def settled(attention: Tensor, parts: Sequence[Tensor]) -> Tensor:
 def share_due(attention: Tensor, parts: Tensor) -> Tensor:
     """How much of the attention that is due to each part of one object lies in it.
 
-    ``attention`` [B, 1, h, w], ``parts`` [parts, H, W], 0..1; due is a share by area of the attention everywhere.
-    Returns [B, parts], 0..1; for a single part its :func:`share_inside`, and 0 without attention or area.
+    ``attention`` [B, 1, h, w], ``parts`` [parts, H, W], 0..1; due is a share by area of the
+    attention everywhere. Returns [B, parts], 0..1; for a single part its :func:`share_inside`, and
+    0 without attention or area.
     """
     inside = share_inside(attention.expand(-1, len(parts), -1, -1), parts)
     due = parts.sum(dim=(-2, -1)) / parts.sum()
