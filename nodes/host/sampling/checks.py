@@ -12,13 +12,13 @@ from ....realcompo_core.sampling.attention import Layers
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.settings import BalancerSettings
 from ....realcompo_core.words.grounding import grounded
-from ..model.unet import attention_blocks, choose_blocks
+from ..model.readers.families import reader_of
 
 
 def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Layers) -> None:
     """Raise :class:`InputError` for a model whose attention can't be read so."""
     with within(f"{name} model"):
-        choose_blocks(attention_blocks(patcher.model), downsample, layers, latent=(1, 1))
+        reader_of(patcher.model).chosen(downsample, layers, latent=(1, 1))
 
 
 def check_layout(name: str, positive: list[dict]) -> None:

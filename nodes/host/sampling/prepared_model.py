@@ -24,9 +24,9 @@ from ..model.gradients import (
     explaining_missing_backward,
     loss_scale,
 )
+from ..model.readers.families import reader_of
 from ..model.recomputation import recomputed
 from ..model.repairs import differentiable_options
-from ..model.unet import attention_blocks
 from .objective import Objective
 from .readings import pull_of, readings_of
 
@@ -110,8 +110,8 @@ class PreparedModel:
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
-        size = tuple(latent.shape[-2:])
-        return Capture(watch(conds, size), objective.blocks(attention_blocks(self.model), size))
+        size, reader = tuple(latent.shape[-2:]), reader_of(self.model)
+        return Capture(watch(conds, size), reader, objective.layers(reader, size))
 
     def _evaluate(self, conds: list, latent: Tensor, sigma: Tensor, options: dict) -> list[Tensor]:
         """As the stock sampler does, with another pack's function in its place if there is one."""
@@ -169,9 +169,9 @@ class PreparedModel:
             return out.detach(), Pull(losses.detach(), gradient / scale, readings_of(capture))
 
     def _recomputed(self, capture: Capture, objective: Objective) -> Any:
-        if not objective.checkpointing:
+        if not (objective.checkpointing or capture.reader.checkpoints):
             return nullcontext()
-        return recomputed(self.model.diffusion_model, [block.layer for block in capture.blocks])
+        return recomputed(capture.reader.recomputable(capture.read))
 
     def _checked(
         self, out: list[Tensor], conds: list, latent: Tensor, sigma: Tensor, options: dict

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....realcompo_core.errors import InputError
-from ..model.unet import Block
+from ..model.readers.reader import Layer
 
 FULL, UP, DOWN, ALPHA = "diff", "lora_up.weight", "lora_down.weight", "alpha"
 
@@ -23,13 +23,13 @@ class KeyAdapter:
     """
 
     def __init__(
-        self, model: nn.Module, blocks: Sequence[Block], rank: int, seed: int, device: torch.device
+        self, model: nn.Module, layers: Sequence[Layer], rank: int, seed: int, device: torch.device
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         names = {
             id(module): name.replace("_orig_mod.", "") for name, module in model.named_modules()
         }
-        self.layers = {names[id(layer)]: layer for layer in map(key_layer, blocks)}
+        self.layers = {names[id(layer)]: layer for layer in map(key_layer, layers)}
         self.active, self.weights = True, dict[str, Tensor]()
         for name, layer in self.layers.items():
             for part, start in _start(layer.weight.shape, rank, generator).items():
@@ -95,9 +95,9 @@ class KeyAdapter:
         )
 
 
-def key_layer(block: Block) -> nn.Module:
-    """A block's ``attn2.to_k``."""
-    return block.layer.transformer_blocks[block.key[2]].attn2.to_k
+def key_layer(layer: Layer) -> nn.Module:
+    """Return a layer's ``attn2.to_k``."""
+    return layer.module.transformer_blocks[layer.key[2]].attn2.to_k
 
 
 def _start(shape: torch.Size, rank: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -28,8 +28,8 @@ from ..model.gradients import (
     loss_scale,
     reserve_gradient_memory,
 )
+from ..model.readers.families import unet_of
 from ..model.recomputation import recomputed
-from ..model.unet import attention_blocks, choose_blocks
 from ..sampling.holding import HoldingSampler
 from ..text.tokenizer import tokenizer_of
 from .checkpoints import Checkpoint, Folder
@@ -73,13 +73,11 @@ class Trainer:
         self.patcher = _training_patcher(patcher, dtype)
         self.shape = _latent_shape(patcher, settings)
         with within("model"):
-            blocks = attention_blocks(patcher.model)
-            self.captured = choose_blocks(
-                blocks, settings.downsample, settings.layers, self.shape[-2:]
-            )
-        trained = blocks[
-            : blocks.index(self.captured[-1]) + 1
-        ]  # later blocks change no map that is read
+            reader = unet_of(patcher.model)
+            self.captured = reader.chosen(settings.downsample, settings.layers, self.shape[-2:])
+        layers = reader.layers()
+        last = layers.index(self.captured[-1])
+        trained = layers[: last + 1]  # later layers change no map that is read
         self.history, self.step = History(), 0
         with torch.inference_mode(False):
             self.adapter = KeyAdapter(
@@ -166,12 +164,9 @@ class Trainer:
         self, guider: comfy.samplers.CFGGuider, options: dict, lessons: Sequence[Lesson]
     ) -> None:
         probe = Probe(guider, options, self.adapter, self.captured, self.shape)
-        kept = [block.layer for block in self.captured]
-        recomputing = (
-            recomputed(probe.model.diffusion_model, kept)
-            if self.settings.checkpointing
-            else nullcontext()
-        )
+        recomputing = nullcontext()
+        if self.settings.checkpointing:
+            recomputing = recomputed(unet_of(probe.model).recomputable(self.captured))
         explained = explaining_missing_backward("model", "train another model")
         with differentiable(probe.modules()), recomputing, explained:
             for lesson in lessons:
