@@ -17,7 +17,7 @@ from ....realcompo_core.errors import InputError
 from .borrowed_weights import borrowed
 from .compiling import compile_anew, uncompiled
 from .readers.families import reader_of
-from .repairs import differentiable_attention
+from .repairs import cloned_norms, differentiable_attention, plain_rope
 
 # Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
@@ -69,9 +69,10 @@ def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
         for context in (torch.inference_mode(False), torch.enable_grad(), uncompiled()):
             stack.enter_context(context)
         stack.enter_context(unstreamed())
+        stack.enter_context(plain_rope())
         for module in modules:
-            stack.enter_context(borrowed(module))
-            stack.enter_context(differentiable_attention(module))
+            for repair in (borrowed, differentiable_attention, cloned_norms):
+                stack.enter_context(repair(module))
         yield
 
 

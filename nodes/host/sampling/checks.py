@@ -34,8 +34,20 @@ def check_layout(name: str, positive: list[dict]) -> None:
         raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
 
 
+def check_flat(name: str, patcher: ModelPatcher) -> None:
+    """Raise :class:`InputError` for a model whose latents have a time."""
+    latent = patcher.get_model_object("latent_format")
+    if latent.latent_dimensions == 2:
+        return
+    got = f"{type(patcher.model).__name__}, whose latents have a time"
+    fix = "Use another model, or one of the modes text only and spatial only."
+    raise InputError(f"{name} model", "a model of flat latents", got, fix)
+
+
 def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
     """Raise :class:`InputError` unless both models' latents and sigmas mean the same."""
+    for name, patcher in (("text", text), ("spatial", spatial)):
+        check_flat(name, patcher)
     formats = [patcher.get_model_object("latent_format") for patcher in (text, spatial)]
     alike = type(formats[0]) is type(formats[1])
     if not alike or formats[0].scale_factor != formats[1].scale_factor:

@@ -7,12 +7,37 @@ from typing import Any
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from .....realcompo_core.errors import InputError
+from .aura_flow import AuraFlow
+from .cross import Cosmos2, PixArt, Wan
+from .flux import Flux
+from .hidream import HiDream
+from .hunyuan_image import HunyuanImage
+from .lumina import Lumina
+from .omnigen2 import OmniGen2
+from .qwen_image import QwenImage
 from .reader import Reader
+from .sd3 import SD3
 from .unet import UNet
 
 # Networks by the name of their class below comfy.ldm: a host needs to know none of them.
-READERS: dict[str, type[Reader]] = {}
-NAMES = "Stable Diffusion 1.x, 2.x, SDXL"
+READERS: dict[str, type[Reader]] = {
+    "modules.diffusionmodules.mmdit.OpenAISignatureMMDITWrapper": SD3,
+    "flux.model.Flux": Flux,
+    "chroma.model.Chroma": Flux,
+    "qwen_image.model.QwenImageTransformer2DModel": QwenImage,
+    "lumina.model.NextDiT": Lumina,
+    "aura.mmdit.MMDiT": AuraFlow,
+    "hunyuan_video.model.HunyuanVideo": HunyuanImage,
+    "hidream.model.HiDreamImageTransformer2DModel": HiDream,
+    "omnigen.omnigen2.OmniGen2Transformer2DModel": OmniGen2,
+    "pixart.pixartms.PixArtMS": PixArt,
+    "wan.model.WanModel": Wan,
+    "cosmos.predict2.MiniTrainDIT": Cosmos2,
+}
+NAMES = (
+    "Stable Diffusion 1.x, 2.x, SDXL, 3 and 3.5, Flux.1, Flux.2, Chroma, Qwen-Image, Z-Image, "
+    "Lumina 2, AuraFlow, HunyuanImage, HiDream, OmniGen 2, PixArt, Wan text-to-image, Cosmos 2"
+)
 
 
 def reader_of(model: Any) -> Reader:

@@ -34,7 +34,7 @@ class Layer:
 class TextRows:
     """A conditioning's text as the network gets it.
 
-    ``count`` rows, of which the model itself has added ``added`` to what the text encoder gave.
+    ``count`` rows; the model has put the first ``added`` of them before those of the text encoder.
     """
 
     count: int
