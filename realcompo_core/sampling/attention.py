@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -11,9 +12,15 @@ from torch import Tensor
 
 from ..layout.model import resample
 
+CHUNK = 2**24  # logits held at a time where a full map would not fit: 64 MiB in single precision
+
 
 class Layers(str, Enum):
-    """Which cross-attention layers are read, of those at one downsample factor."""
+    """Which attention layers are read.
+
+    Of a U-Net's at one downsample factor: on the way down, in the middle, on the way up. Of a
+    transformer's: its early, middle and late third, or by default those known to place objects.
+    """
 
     ALL = "all"
     DOWN = "down"
@@ -32,6 +39,72 @@ def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[int])
     logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     normaliser = logits.logsumexp(dim=-1)
     return (logits[..., list(tokens)] - normaliser[..., None]).exp().mean(dim=1).movedim(-1, 1)
+
+
+def joint_probabilities(
+    q: Tensor, k: Tensor, tokens: Sequence[int], mask: Tensor | None = None
+) -> Tensor:
+    """Attention of some keys among all keys of a joint attention, the mean over heads.
+
+    ``q`` [B, heads, pixels, d] and ``k`` [B, heads, keys, d] as attended, ``tokens`` T positions
+    among the keys, ``mask`` an additive one that broadcasts to [B, heads, pixels, keys]. Rows are
+    softmaxed over all keys, in at least fp32. Returns [B, T, pixels], values 0..1. Memory, that of
+    the gradient too, grows with pixels + keys, not with their product.
+    """
+    found = _LogProbability.apply(q, k, torch.tensor(list(tokens), device=q.device), mask)
+    return found.exp().mean(dim=1).movedim(-1, 1)
+
+
+class _LogProbability(torch.autograd.Function):
+    """Log of the probability of some keys [B, heads, pixels, T], in chunks of queries.
+
+    Where p is the probability of a key and g the gradient of the log of token t's, the gradient of
+    the key's logit is w = (g if the key is t) - p sum(g), summed over tokens. So dq = w k / sqrt(d)
+    and dk = w q / sqrt(d). p is made anew in the backward pass, again in chunks.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        found, normalisers = [], []
+        for _, logits in _chunks(q, k, mask):
+            normalisers.append(logits.logsumexp(dim=-1, keepdim=True))
+            found.append(logits[..., tokens] - normalisers[-1])
+        ctx.save_for_backward(q, k, tokens, torch.cat(normalisers, dim=2))
+        ctx.mask = mask
+        return torch.cat(found, dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient,) = gradients
+        q, k, tokens, normaliser = ctx.saved_tensors
+        wide_q, wide_k = _wide(q), _wide(k)
+        dq, dk = torch.empty_like(wide_q), torch.zeros_like(wide_k)
+        for rows, logits in _chunks(q, k, ctx.mask):
+            g = gradient[:, :, rows]
+            probability = (logits - normaliser[:, :, rows]).exp_()
+            weights = probability.mul_(-g.sum(dim=-1, keepdim=True))
+            weights.index_add_(-1, tokens, g).mul_(q.shape[-1] ** -0.5)
+            dq[:, :, rows] = weights @ wide_k
+            dk += weights.transpose(-1, -2) @ wide_q[:, :, rows]
+        return dq.to(q), dk.to(k), None, None
+
+
+def _chunks(q: Tensor, k: Tensor, mask: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Logits [B, heads, some pixels, keys] of all queries, few enough at a time."""
+    pixels, keys = q.shape[2], _wide(k).transpose(-1, -2)
+    size = max(1, CHUNK // (q.shape[0] * q.shape[1] * k.shape[2]))
+    for start in range(0, pixels, size):
+        rows = slice(start, min(start + size, pixels))
+        logits = _wide(q[:, :, rows]) @ keys * q.shape[-1] ** -0.5
+        if mask is not None:
+            one_row = mask.shape[-2] == 1  # for every query
+            logits = logits + (mask if one_row else mask[..., rows, :]).to(logits)
+        yield rows, logits
+
+
+def _wide(t: Tensor) -> Tensor:
+    """The tensor in at least single precision."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))
 
 
 def pool(maps: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from realcompo_core.sampling import attention
 from realcompo_core.sampling.attention import (
+    joint_probabilities,
     over_tokens,
     pool,
     settled,
@@ -68,6 +70,55 @@ def test_the_gradient_reaches_the_queries() -> None:
     (found,) = torch.autograd.grad(token_probabilities(q, k, 3, TOKENS).square().sum(), q)
     (expected,) = torch.autograd.grad(naive(q, k, 3).square().sum(), q)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
+
+def joint(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 3, 12, 8, generator=generator)
+    k = torch.randn(2, 3, 19, 8, generator=generator)
+    return q.to(dtype), k.to(dtype)
+
+
+def plain_joint(q: Tensor, k: Tensor, mask: Tensor | None, tokens: list[int]) -> Tensor:
+    logits = q @ k.mT / q.shape[-1] ** 0.5
+    return (logits if mask is None else logits + mask).softmax(dim=-1)[..., tokens].mean(1).mT
+
+
+MASKS = {
+    "none": None,
+    "one row": torch.where(torch.arange(19) < 17, 0.0, -torch.inf).view(1, 1, 1, -1).double(),
+    "each query": torch.linspace(-3, 3, 2 * 12 * 19, dtype=torch.float64).view(2, 1, 12, 19),
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 500, attention.CHUNK])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_joint_probabilities_and_their_gradients_are_those_of_the_full_map(
+    monkeypatch: pytest.MonkeyPatch, mask: Tensor | None, chunk: int
+) -> None:
+    """Also where a token is asked for twice, as two objects with one phrase do."""
+    monkeypatch.setattr(attention, "CHUNK", chunk)
+    q, k = (t.requires_grad_() for t in joint())
+    twice = [*TOKENS, TOKENS[0]]
+    found, expected = joint_probabilities(q, k, twice, mask), plain_joint(q, k, mask, twice)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+    gradients = (torch.autograd.grad(maps.square().sum(), (q, k)) for maps in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-13)
+
+
+def test_a_gradient_of_joint_probabilities_keeps_no_full_map() -> None:
+    """What is saved for the backward pass grows with pixels + keys."""
+
+    def saved(pixels: int) -> int:
+        q = torch.randn(1, 2, pixels, 4, requires_grad=True)
+        k = torch.randn(1, 2, pixels + 8, 4, requires_grad=True)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()), id):
+            joint_probabilities(q, k, [0, 1])
+        return sum(sizes)
+
+    assert saved(1024) < 2.1 * saved(512)
 
 
 def test_an_object_is_the_mean_of_its_tokens() -> None:

@@ -387,16 +387,16 @@ def test_attention_capture_leaves_the_negative_out(fresh: Host) -> None:
 
 
 def test_another_pack_can_add_to_our_patch(fresh: Host) -> None:
-    capture = fresh.pack("nodes.host.model.capture")
-    alone = capture.AttentionPatch(lambda *_: None, None)
+    unet = fresh.pack("nodes.host.model.readers.unet")
+    alone = unet.AttentionPatch(lambda *_: None, None)
     alone.add(lambda out, q, k, v, options, weight: weight * out, weight=2.0)
     q = torch.randn(1, 4, 16)
     options = {"n_heads": 2, "attn_precision": None}
     assert torch.allclose(
-        alone(q, q, q, options), 3 * capture.AttentionPatch(lambda *_: None, None)(q, q, q, options)
+        alone(q, q, q, options), 3 * unet.AttentionPatch(lambda *_: None, None)(q, q, q, options)
     )
     occupant = Attn2Replace()
-    capture.AttentionPatch(lambda *_: None, occupant).add(print, weight=1.0)
+    unet.AttentionPatch(lambda *_: None, occupant).add(print, weight=1.0)
     assert occupant.callbacks == [(print, {"weight": 1.0})]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,11 +16,9 @@ from torch import nn
 from ....realcompo_core.errors import InputError
 from .borrowed_weights import borrowed
 from .compiling import compile_anew, uncompiled
-from .repairs import differentiable_attention
+from .readers.families import reader_of
+from .repairs import cloned_norms, differentiable_attention, plain_rope
 
-# A gradient pass of one sample holds about seven times what the host reckons for evaluating two
-# (SD1.5 at 512 pixels, online); more of the weights may have to wait elsewhere for it.
-GRADIENT_MEMORY = 7
 # Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
 # What autograd says of an operation that it cannot go back through.
@@ -46,7 +45,8 @@ def reserve_gradient_memory(patcher: ModelPatcher) -> None:
     def reckon(
         executor: Callable, of: ModelPatcher, noise_shape: Sequence[int], *args: Any, **kwargs: Any
     ) -> Any:
-        enlarged = [noise_shape[0] * GRADIENT_MEMORY, *noise_shape[1:]]
+        factor = reader_of(of.model).gradient_memory
+        enlarged = [math.ceil(noise_shape[0] * factor), *noise_shape[1:]]
         return executor(of, enlarged, *args, **kwargs)
 
     patcher.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, "realcompo_gradient")
@@ -69,9 +69,10 @@ def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
         for context in (torch.inference_mode(False), torch.enable_grad(), uncompiled()):
             stack.enter_context(context)
         stack.enter_context(unstreamed())
+        stack.enter_context(plain_rope())
         for module in modules:
-            stack.enter_context(borrowed(module))
-            stack.enter_context(differentiable_attention(module))
+            for repair in (borrowed, differentiable_attention, cloned_norms):
+                stack.enter_context(repair(module))
         yield
 
 

@@ -6,40 +6,47 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-LARGE = (ResBlock, SpatialTransformer)
-
 
 @contextmanager
-def recomputed(module: nn.Module, keep: Iterable[nn.Module]) -> Generator[None]:
-    """Recompute the activations of all layers but ``keep`` in the backward pass."""
-    kept = {id(layer) for layer in keep}
-    large = [layer for layer in module.modules() if isinstance(layer, LARGE)]
-    layers = [layer for layer in large if id(layer) not in kept]
-    for layer in layers:
-        layer.forward = _recomputed_forward(layer.forward)
+def recomputed(blocks: Iterable[nn.Module]) -> Generator[None]:
+    """Recompute the activations of some blocks in the backward pass, which must end inside."""
+    blocks = list(blocks)
+    for block in blocks:
+        block.forward = _recomputed_forward(block.forward)
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for block in blocks:
+            del block.forward
 
 
 def _recomputed_forward(forward: Callable) -> Callable:
-    def run(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        # Options are mutated as the model goes: the second run must see them as the first did.
-        def again(x: Tensor) -> Tensor:
-            return forward(x, *_snapshot(frozen), **kwargs)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        names, count = list(kwargs), len(args)
 
-        frozen = _snapshot(args)
-        return checkpoint(again, x, use_reentrant=False, preserve_rng_state=False)
+        def again(*values: Any) -> Any:
+            own = [_own(value) for value in values]
+            named = dict(zip(names, own[count:], strict=True))
+            return forward(*own[:count], **named)
+
+        kept = [_kept(value) for value in (*args, *kwargs.values())]
+        return checkpoint(again, *kept, use_reentrant=False, preserve_rng_state=False)
 
     return run
 
 
-def _snapshot(args: tuple) -> tuple:
-    return tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
+def _kept(value: Any) -> Any:
+    """What the second run gets: options are mutated as the model goes, so they are copied here."""
+    if isinstance(value, Tensor) and value.is_inference():
+        return value.clone()  # a graph can't keep it
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _own(value: Any) -> Any:
+    """What one run may change: some blocks add in place, and every run must see the same."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    return dict(value) if isinstance(value, dict) else value

@@ -1,35 +1,70 @@
-"""What is repaired for a backward pass: attention without one, and additions in place."""
+"""What is repaired for a backward pass: operations without one, and additions in place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from comfy.ldm.flux.layers import DoubleStreamBlock, SingleStreamBlock
 from comfy.ldm.modules.attention import CrossAttention, attention_pytorch
 from torch import Tensor, nn
 
-OVERRIDE = "optimized_attention_override"
+from .attention_calls import OVERRIDE, replaced_attention
+
 AFTER_SKIP = "input_block_patch_after_skip"
 # Patches that get a block's whole output, and may write to it.
 ON_FEATURES = ("input_block_patch", AFTER_SKIP, "output_block_patch")
+ADDS_IN_PLACE = (DoubleStreamBlock, SingleStreamBlock)  # of Flux, Chroma and HunyuanImage
 
 
 @contextmanager
 def differentiable_attention(module: nn.Module) -> Generator[None]:
-    """Make attention layers that are called without transformer options use PyTorch's SDPA.
+    """Make attention that is called without transformer options use PyTorch's SDPA.
 
-    The memory-saving backends have no backward; GLIGEN and ControlNet never see the override in
-    the options.
+    The memory-saving backends have no backward; GLIGEN, ControlNets and PixArt never see the
+    override in the options.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, CrossAttention)]
-    hooks = [layer.register_forward_pre_hook(_with_override, with_kwargs=True) for layer in layers]
+    with ExitStack() as stack:
+        for layer in layers:
+            hook = layer.register_forward_pre_hook(_with_override, with_kwargs=True)
+            stack.callback(hook.remove)
+        stack.enter_context(replaced_attention(module.modules(), lambda _: attention_pytorch))
+        yield
+
+
+@contextmanager
+def cloned_norms(module: nn.Module) -> Generator[None]:
+    """Let norms save a copy of their input where the block around them adds to it in place."""
+    with ExitStack() as stack:
+        for block in module.modules():
+            if isinstance(block, ADDS_IN_PLACE):
+                for part in block.children():
+                    if isinstance(part, nn.LayerNorm):
+                        stack.callback(part.register_forward_pre_hook(_copied).remove)
+        yield
+
+
+@contextmanager
+def plain_rope() -> Generator[None]:
+    """Compute rotary embeddings by operations that have a backward.
+
+    Newer hosts compute them by kernels that have none, and keep plain twins of these.
+    """
+    try:
+        import comfy.quant_ops as host
+        import comfy_kitchen.backends.eager.rope as plain
+    except ImportError:
+        yield
+        return
+    kernels = host.ck
+    host.ck = _Twins(plain, kernels)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        host.ck = kernels
 
 
 def differentiable_options(options: dict) -> dict:
@@ -79,6 +114,20 @@ def _copy(saved: Tensor) -> Tensor:
 
 def _itself(saved: Tensor) -> Tensor:
     return saved
+
+
+class _Twins:
+    """The host's kernels, of which those for rotary embeddings are replaced by their twins."""
+
+    def __init__(self, plain: Any, kernels: Any) -> None:
+        self.plain, self.kernels = plain, kernels
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain if "rope" in name else self.kernels, name)
+
+
+def _copied(norm: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    return (args[0].clone(),)
 
 
 def _cloned(h: Tensor, options: dict) -> Tensor:

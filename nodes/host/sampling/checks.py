@@ -12,13 +12,13 @@ from ....realcompo_core.sampling.attention import Layers
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.settings import BalancerSettings, Mode
 from ....realcompo_core.words.grounding import grounded
-from ..model.unet import attention_blocks, choose_blocks
+from ..model.readers.families import reader_of
 
 
 def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Layers) -> None:
     """Raise :class:`InputError` for a model whose attention can't be read so."""
     with within(f"{name} model"):
-        choose_blocks(attention_blocks(patcher.model), downsample, layers, latent=(1, 1))
+        reader_of(patcher.model).chosen(downsample, layers, latent=(1, 1))
 
 
 def check_layout(name: str, positive: list[dict]) -> None:
@@ -51,8 +51,20 @@ def check_latent(patcher: ModelPatcher, latent: Tensor) -> None:
     raise InputError("latent_image", expected, got, fix)
 
 
+def check_flat(name: str, patcher: ModelPatcher) -> None:
+    """Raise :class:`InputError` for a model whose latents have a time."""
+    latent = patcher.get_model_object("latent_format")
+    if latent.latent_dimensions == 2:
+        return
+    got = f"{type(patcher.model).__name__}, whose latents have a time"
+    fix = "Use another model, or one of the modes text only and spatial only."
+    raise InputError(f"{name} model", "a model of flat latents", got, fix)
+
+
 def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
     """Raise :class:`InputError` unless both models' latents and sigmas mean the same."""
+    for name, patcher in (("text", text), ("spatial", spatial)):
+        check_flat(name, patcher)
     formats = [patcher.get_model_object("latent_format") for patcher in (text, spatial)]
     alike = type(formats[0]) is type(formats[1])
     if not alike or formats[0].scale_factor != formats[1].scale_factor:

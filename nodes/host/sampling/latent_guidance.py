@@ -18,7 +18,7 @@ from ....realcompo_core.sampling.latent_guidance import GuidanceSettings, descen
 from ....realcompo_core.sampling.moving_frame import MovingFrame, movable
 from ....realcompo_core.sampling.schedule import Schedule
 from ..model.gradients import differentiable_patcher, reserve_gradient_memory
-from .checks import check_layout
+from .checks import check_flat, check_layout
 from .objective import Objective
 from .prepared_model import PreparedModel
 
@@ -37,7 +37,11 @@ class LatentGuidance:
     node: str
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
-        """Return a clone that any sampler runs guided, after what it is already guided by."""
+        """Return a clone that any sampler runs guided, after what it is already guided by.
+
+        Raises :class:`InputError` for a model whose latents have a time.
+        """
+        check_flat("guided", model)
         clone = differentiable_patcher(model).clone()
         clone.set_attachments(KEY, (*guidances_of(clone), self))
         wrap_sampling(clone, _sample_guided)

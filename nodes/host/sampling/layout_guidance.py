@@ -8,7 +8,7 @@ from torch import Tensor
 from ....realcompo_core.sampling.latent_guidance import GuidanceSettings
 from ....realcompo_core.sampling.losses import layout_guidance_loss
 from ..model.capture import Capture
-from ..model.unet import early_decoder
+from ..model.readers.reader import Reader
 from .latent_guidance import LatentGuidance
 from .objective import Objective
 
@@ -18,7 +18,7 @@ def layout_guidance(settings: GuidanceSettings, node: str) -> LatentGuidance:
 
     Heads are averaged before the loss is taken.
     """
-    objective = Objective("guidance", early_decoder, _loss, "sample without the guidance")
+    objective = Objective("guidance", Reader.guiding, _loss, "sample without the guidance")
     return LatentGuidance(settings, objective, node)
 
 

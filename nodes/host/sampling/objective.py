@@ -10,20 +10,20 @@ from torch import Tensor
 from ....realcompo_core.sampling.losses import joint_loss
 from ....realcompo_core.sampling.settings import BalancerSettings
 from ..model.capture import Capture
-from ..model.unet import Block, choose_blocks
+from ..model.readers.reader import Layer, Reader
 
 
 @dataclass(frozen=True)
 class Objective:
     """What a gradient pass minimises.
 
-    ``blocks`` chooses what is read for a latent of (height, width) cells. ``loss`` is that of what
-    a capture saw [B]. ``name`` tells its evaluations apart from others where they are counted.
-    ``way_out`` is what a user can do where a model has no gradient.
+    ``layers`` chooses what is read of a model for a latent of (height, width) cells. ``loss`` is
+    that of what a capture saw [B]. ``name`` tells its evaluations apart from others where they are
+    counted. ``way_out`` is what a user can do where a model has no gradient.
     """
 
     name: str
-    blocks: Callable[[list[Block], tuple[int, int]], list[Block]]
+    layers: Callable[[Reader, tuple[int, int]], list[Layer]]
     loss: Callable[[Capture], Tensor]
     way_out: str
     checkpointing: bool = False
@@ -32,8 +32,8 @@ class Objective:
 def composition(settings: BalancerSettings) -> Objective:
     """Return RealCompo's loss (eq. 6) on the layers that the settings name, and what they add."""
 
-    def blocks(found: list[Block], latent: tuple[int, int]) -> list[Block]:
-        return choose_blocks(found, settings.downsample, settings.layers, latent)
+    def layers(reader: Reader, latent: tuple[int, int]) -> list[Layer]:
+        return reader.chosen(settings.downsample, settings.layers, latent)
 
     def loss(capture: Capture) -> Tensor:
         first, *others = capture.pooled()
@@ -42,4 +42,4 @@ def composition(settings: BalancerSettings) -> Objective:
             total = total + joint_loss(maps, objects, settings)
         return total
 
-    return Objective("attention", blocks, loss, "set the mode to fixed")
+    return Objective("attention", layers, loss, "set the mode to fixed")

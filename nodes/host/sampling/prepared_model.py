@@ -30,6 +30,7 @@ from ....realcompo_core.words.grounding import (
     first_number,
     grounded,
 )
+from ..model.attention_calls import OVERRIDE
 from ..model.capture import EARLY_EXIT, GRAPH_END, Capture, Watched, watch
 from ..model.compiling import uncompiled
 from ..model.gradients import (
@@ -37,9 +38,9 @@ from ..model.gradients import (
     explaining_missing_backward,
     loss_scale,
 )
+from ..model.readers.families import reader_of
 from ..model.recomputation import recomputed
-from ..model.repairs import OVERRIDE, differentiable_options
-from ..model.unet import attention_blocks
+from ..model.repairs import differentiable_options
 from .cfg import CALC_COND_BATCH, CFG, POST_CFG, Added, lent
 from .objective import Objective
 from .randomness import OwnRandomness, apart
@@ -186,9 +187,8 @@ class PreparedModel:
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
-        size = (latent.shape[-2], latent.shape[-1])
-        blocks = objective.blocks(attention_blocks(self.model), size)
-        return Capture(self._watched(conds, size), blocks)
+        size, reader = (latent.shape[-2], latent.shape[-1]), reader_of(self.model)
+        return Capture(self._watched(conds, size), reader, objective.layers(reader, size))
 
     def _watched(self, conds: list[dict], size: tuple[int, int]) -> dict[UUID, Watched]:
         """What to read; the objects of several layouts are numbered on from one to the next."""
@@ -242,9 +242,9 @@ class PreparedModel:
             return out.detach(), Pull(losses.detach(), gradient / scale, readings_of(capture))
 
     def _recomputed(self, capture: Capture, objective: Objective) -> Any:
-        if not objective.checkpointing:
+        if not (objective.checkpointing or capture.reader.checkpoints):
             return nullcontext()
-        return recomputed(self.model.diffusion_model, [block.layer for block in capture.blocks])
+        return recomputed(capture.reader.recomputable(capture.read))
 
     def _checked(self, denoised: Denoised, latent: Tensor, sigma: Tensor) -> Denoised:
         """The prediction, once it is known to be finite."""

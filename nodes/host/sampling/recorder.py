@@ -14,7 +14,7 @@ from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.trace import Step, Trace
 from ....realcompo_core.words.grounding import OPTION, Grounding, grounded
 from ..model.capture import Capture, reads_only, watch
-from ..model.unet import attention_blocks, choose_blocks
+from ..model.readers.families import reader_of
 from .readings import readings_of
 
 KEY = "realcompo_recorder"
@@ -68,5 +68,6 @@ class Recorder:
 
     def _capture(self, model: Any, positive: list[dict], size: tuple[int, int]) -> Capture:
         known = [cond for cond in grounded(positive) if cond[OPTION] in self.groundings]
-        blocks = choose_blocks(attention_blocks(model), self.downsample, self.layers, size)
-        return Capture(watch(known, size), blocks)
+        reader = reader_of(model)
+        layers = reader.chosen(self.downsample, self.layers, size)
+        return Capture(watch(known, size), reader, layers)

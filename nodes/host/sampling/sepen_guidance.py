@@ -13,7 +13,7 @@ from ....realcompo_core.sampling.latent_guidance import GuidanceSettings
 from ....realcompo_core.sampling.losses import enhance_loss, separate_loss
 from ....realcompo_core.sampling.sepen_guidance import SeparationSettings
 from ..model.capture import Capture
-from ..model.unet import Block, choose_blocks
+from ..model.readers.reader import Layer, Reader
 from .latent_guidance import LatentGuidance
 from .objective import Objective
 
@@ -21,14 +21,14 @@ from .objective import Objective
 def sepen_guidance(settings: SeparationSettings, node: str) -> LatentGuidance:
     """Return guidance by the objects in the positive conditioning, wherever they stand."""
 
-    def blocks(found: list[Block], latent: tuple[int, int]) -> list[Block]:
-        return choose_blocks(found, settings.downsample, settings.layers, latent)
+    def layers(reader: Reader, latent: tuple[int, int]) -> list[Layer]:
+        return reader.chosen(settings.downsample, settings.layers, latent)
 
     def loss(capture: Capture) -> Tensor:
         return torch.stack([_loss(maps, settings) for _, maps in capture.pooled()]).mean(dim=0)
 
     moves = GuidanceSettings(settings.scale, 0.0, settings.iterations, settings.start, settings.end)
-    objective = Objective("separation", blocks, loss, "sample without the guidance")
+    objective = Objective("separation", layers, loss, "sample without the guidance")
     return LatentGuidance(moves, objective, node)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....realcompo_core.errors import InputError
-from ..model.unet import Block
+from ..model.readers.reader import Layer
 
 FULL, UP, DOWN, ALPHA = "diff", "lora_up.weight", "lora_down.weight", "alpha"
 
@@ -25,12 +25,12 @@ class KeyAdapter:
     """
 
     def __init__(
-        self, model: nn.Module, blocks: Sequence[Block], rank: int, seed: int, device: torch.device
+        self, model: nn.Module, layers: Sequence[Layer], rank: int, seed: int, device: torch.device
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         modules = model.named_modules()
         names = {id(module): name.replace("_orig_mod.", "") for name, module in modules}
-        self.layers = {names[id(layer)]: layer for layer in map(key_layer, blocks)}
+        self.layers = {names[id(layer)]: layer for layer in map(key_layer, layers)}
         self.active = True
         self.weights: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
@@ -101,10 +101,10 @@ class KeyAdapter:
         return F.linear(thin, self.weights[f"{name}.{UP}"])
 
 
-def key_layer(block: Block) -> nn.Linear:
-    """Return a block's ``attn2.to_k``."""
-    layer: Any = block.layer
-    return layer.transformer_blocks[block.key[2]].attn2.to_k
+def key_layer(layer: Layer) -> nn.Linear:
+    """Return a layer's ``attn2.to_k``."""
+    module: Any = layer.module
+    return module.transformer_blocks[layer.key[2]].attn2.to_k
 
 
 def _start(shape: torch.Size, rank: int, generator: torch.Generator) -> dict[str, Tensor]:

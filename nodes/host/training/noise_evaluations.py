@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ....realcompo_core.sampling.attention import pool
 from ....realcompo_core.training.concepts import Example
 from ..model.capture import EARLY_EXIT, Capture, watch
+from ..model.readers.families import unet_of
+from ..model.readers.reader import Layer
 from ..model.repairs import differentiable_options
-from ..model.unet import Block
 from .key_adapter import KeyAdapter
 
 EXAMPLE = "realcompo_example"  # key in a conditioning's options of the example that it encodes
@@ -32,11 +33,11 @@ class NoiseEvaluations:
         guider: comfy.samplers.CFGGuider,
         options: dict,
         adapter: KeyAdapter,
-        blocks: Sequence[Block],
+        layers: Sequence[Layer],
         shape: Sequence[int],
     ) -> None:
-        self.guider, self.options = guider, options
-        self.adapter, self.blocks, self.shape = adapter, blocks, shape
+        self.guider, self.options, self.adapter = guider, options, adapter
+        self.layers, self.shape = layers, shape
         self.model = guider.inner_model
 
     def modules(self) -> list[nn.Module]:
@@ -51,7 +52,8 @@ class NoiseEvaluations:
         The evaluation stops after the last layer that is read.
         """
         conds = self._conds(example)
-        capture = Capture(watch(conds, (self.shape[-2], self.shape[-1])), list(self.blocks))
+        watched = watch(conds, (self.shape[-2], self.shape[-1]))
+        capture = Capture(watched, unet_of(self.model), self.layers)
         options = differentiable_options(capture.install(self.options, EARLY_EXIT))
         comfy.samplers.calc_cond_batch(self.model, [conds], *self._noise(rows, generator), options)
         return pool([attention for _, attention in capture.pooled()])

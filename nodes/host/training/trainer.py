@@ -33,8 +33,8 @@ from ..model.gradients import (
     loss_scale,
     reserve_gradient_memory,
 )
+from ..model.readers.families import unet_of
 from ..model.recomputation import recomputed
-from ..model.unet import attention_blocks, choose_blocks
 from ..sampling.holding import HoldingSampler
 from ..text.tokenizer import tokenizer_of
 from .checkpoints import Checkpoint, Folder
@@ -82,13 +82,13 @@ class Trainer:
         self.patcher = _training_patcher(patcher, dtype)
         self.shape = _latent_shape(patcher, settings)
         with within("model"):
-            blocks = attention_blocks(patcher.model)
-            size = self.shape[-2:]
-            self.captured = choose_blocks(blocks, settings.downsample, settings.layers, size)
-        last = blocks.index(self.captured[-1])  # later blocks change no map that is read
+            reader = unet_of(patcher.model)
+            self.captured = reader.chosen(settings.downsample, settings.layers, self.shape[-2:])
+        layers = reader.layers()
+        last = layers.index(self.captured[-1])  # later layers change no map that is read
         self.history, self.step = History(), 0
         with torch.inference_mode(False):
-            trained, device = blocks[: last + 1], patcher.load_device
+            trained, device = layers[: last + 1], patcher.load_device
             self.adapter = KeyAdapter(patcher.model, trained, settings.rank, seed, device)
             self.optimizer = torch.optim.AdamW(self.adapter.parameters, settings.learning_rate)
 
@@ -185,8 +185,7 @@ class Trainer:
     def _recomputing(self, evaluations: NoiseEvaluations) -> AbstractContextManager[None]:
         if not self.settings.checkpointing:
             return nullcontext()
-        kept = [block.layer for block in self.captured]
-        return recomputed(evaluations.model.diffusion_model, kept)
+        return recomputed(unet_of(evaluations.model).recomputable(self.captured))
 
     def _take(self, lesson: Lesson, evaluations: NoiseEvaluations) -> None:
         """Take one step of the optimizer, on one lesson."""

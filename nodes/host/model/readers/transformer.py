@@ -1,0 +1,293 @@
+"""Transformers: attention is read where the network calls it, by hooks on its modules.
+
+A hook notes which layer is about to attend; the host's ``optimized_attention_override`` then sees
+the queries and keys as they are attended, after norms and rope. So nothing depends on block numbers
+in the options, which older hosts leave out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from torch import Tensor, nn
+
+from .....realcompo_core.errors import InputError
+from .....realcompo_core.sampling.attention import Layers, joint_probabilities
+from ..attention_calls import OVERRIDE, replaced_attention
+from .placing import SECOND_QUARTER, THIRDS, Share
+from .reader import Layer, Reader, Seen, Size, TextRows, check_factor
+
+KEY = "realcompo_reader"
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where among a layer's tokens the image begins, and where the conditioning's rows do."""
+
+    image: int
+    text: int
+
+
+class Transformer(Reader):
+    """Reads a network whose tokens are patches of the latent, all of one size.
+
+    A family says where its layers are, and where image and text lie among their tokens.
+    """
+
+    # Checkpointed, a pass keeps a block's input, the queries and the keys of each layer it reads,
+    # and one whole block: together about what the host reckons for an evaluation of two.
+    gradient_memory = 2.0
+    checkpoints = True
+    placing: Share = SECOND_QUARTER
+    hears_override = True  # whether its attention gets the transformer options
+
+    def layers(self) -> list[Layer]:
+        """Return the layers between image and text, in execution order."""
+        factor = self.patch()
+        return [
+            Layer((name, number), factor, module, block)
+            for name, number, module, block in self.attention()
+        ]
+
+    def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
+        """Yield each layer's name and number, the module that attends, and the block around it.
+
+        The module's first attention is the one between image and text.
+        """
+        raise NotImplementedError
+
+    def patch(self) -> int:
+        """Return how many cells of the latent a token is wide."""
+        size = self.network.patch_size
+        return size if isinstance(size, int) else size[-1]
+
+    def grid(self, size: Size) -> Size:
+        """Return the rows and columns of tokens that a latent of this size in cells has."""
+        height, width = (math.ceil(cells / self.patch()) for cells in size)
+        return height, width
+
+    def spans(self, keys: int, image: int, text: TextRows) -> Spans:
+        """Return where image and text begin among so many keys, ``image`` of them the latent's."""
+        raise NotImplementedError
+
+    def usual(self) -> list[Layer]:
+        """Return the layers that place objects best, as far as is known."""
+        return self.placing.of(self.layers())
+
+    def chosen(self, downsample: int, layers: Layers, latent: Size) -> list[Layer]:
+        """Return a third of the layers, or by default the :meth:`usual` ones.
+
+        All of them for the factor that they have. Raises :class:`InputError` for another factor.
+        """
+        check_factor(downsample, [self.patch()])
+        if layers in THIRDS:
+            return THIRDS[layers].of(self.layers())
+        return self.layers() if downsample else self.usual()
+
+    def guiding(self, latent: Size) -> list[Layer]:
+        """Return the :meth:`usual` layers."""
+        return self.usual()
+
+    def blocks(self) -> list[nn.Module]:
+        """Return all blocks of the network, in execution order."""
+        return [layer.block for layer in self.layers()]
+
+    def recomputable(self, read: Sequence[Layer]) -> list[nn.Module]:
+        """Return all blocks before the last one that is read: there the graph ends.
+
+        The maps of those before are made of queries and keys that a graph keeps.
+        """
+        last = read[-1].block
+        return list(takewhile(lambda block: block is not last, self.blocks()))
+
+    def install(
+        self,
+        options: dict,
+        layers: Sequence[Layer],
+        report: Callable[[Seen], None],
+        last: Callable[[], None] | None,
+    ) -> None:
+        """Listen to these layers' modules while the model runs."""
+        listener = _Listener(self, layers, report, last)
+        transformer = options.setdefault("transformer_options", {})
+        if self.hears_override:
+            transformer[OVERRIDE] = listener.override(transformer.get(OVERRIDE))
+        add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, listener.around, options, True)
+
+
+@dataclass(frozen=True)
+class JointAttention(Seen):
+    """One layer's queries and keys [rows, heads, tokens, d], of a latent of ``size`` cells.
+
+    ``mask`` is added to its logits [rows or 1, heads or 1, tokens or 1, tokens].
+    """
+
+    reader: Transformer
+    size: Size
+    mask: Tensor | None
+
+    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w], under a softmax over all keys."""
+        rows, columns = self.reader.grid(self.size)
+        image, keys = rows * columns, self.k.shape[2]
+        spans = self.reader.spans(keys, image, text)
+        self._check(spans, image, text)
+        queries = slice(spans.image, spans.image + image)
+        q, mask = self.q[:, :, queries], self.mask
+        if mask is not None and mask.shape[2] > 1:
+            mask = mask[:, :, queries]
+        chosen = [spans.text + text.added + token for token in tokens]
+        with _kept_whole():
+            found = joint_probabilities(q, self.k, chosen, mask)
+        return found.unflatten(-1, (rows, columns))
+
+    def _check(self, spans: Spans, image: int, text: TextRows) -> None:
+        """A family may put its tokens in another order some day, or a patch may add some."""
+        queries, keys = self.q.shape[2], self.k.shape[2]
+        first = min(spans.image, spans.text)
+        if first >= 0 and spans.image + image <= queries and spans.text + text.count <= keys:
+            return
+        expected = f"{image} tokens of the latent and {text.count} of the text"
+        got = f"{queries} queries and {keys} keys"
+        fix = "Remove patches that change the model's tokens, or set the mode to fixed."
+        raise InputError("attention", expected, got, fix)
+
+    def _split(self, parts: int) -> Iterator[Seen]:
+        batched = self.mask is not None and self.mask.shape[0] > 1
+        masks = self.mask.chunk(parts) if batched else [self.mask] * parts
+        for q, k, mask in zip(self.q.chunk(parts), self.k.chunk(parts), masks, strict=True):
+            yield replace(self, q=q, k=k, mask=mask)
+
+
+class _Listener:
+    """Hears the attention of some layers of one network, while the host applies the model."""
+
+    def __init__(
+        self,
+        reader: Transformer,
+        layers: Sequence[Layer],
+        report: Callable[[Seen], None],
+        last: Callable[[], None] | None,
+    ) -> None:
+        self.reader, self.layers, self.report, self.last = reader, layers, report, last
+        self.next: Layer | None = None  # whose attention comes next
+        self.options: Mapping[str, Any] = {}
+        self.size: Size = (0, 0)
+
+    def __deepcopy__(self, memo: dict) -> _Listener:
+        return self  # hosts deep-copy model options; it listens to the same modules
+
+    def around(
+        self,
+        executor: Callable,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: Any = None,
+        transformer_options: Mapping[str, Any] = {},
+        **kwargs: Any,
+    ) -> Tensor:
+        """Apply the model to a latent [B, C, H, W] or [B, C, 1, H, W], as a wrapper of the host."""
+        _check_frames(x)
+        self.options, self.size = transformer_options, (x.shape[-2], x.shape[-1])
+        with self._listening():
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+    def override(self, existing: Callable | None) -> Callable:
+        """Return an attention override that listens, then does what was there."""
+
+        def attend(function: Callable, *args: Any, **kwargs: Any) -> Tensor:
+            self.hear(*args, **kwargs)
+            if existing is None:
+                return function(*args, **kwargs)
+            return existing(function, *args, **kwargs)
+
+        return attend
+
+    def hear(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        heads: int,
+        mask: Tensor | None = None,
+        *rest: Any,
+        skip_reshape: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Report an attention call, if it is the one that a layer has announced."""
+        layer, self.next = self.next, None
+        if layer is None:
+            return
+        q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
+        mask = None if mask is None else _additive(mask, q.dtype)
+        self.report(JointAttention(q, k, self.options, self.reader, self.size, mask))
+        if self.last and layer is self.layers[-1]:
+            self.last()
+
+    @contextmanager
+    def _listening(self) -> Generator[None]:
+        with ExitStack() as stack:
+            for layer in self.layers:
+                hook = layer.module.register_forward_pre_hook(self._announcing(layer))
+                stack.callback(hook.remove)
+            if not self.reader.hears_override:
+                modules = (layer.module for layer in self.layers)
+                stack.enter_context(replaced_attention(modules, self._hearing))
+            try:
+                yield
+            finally:
+                self.next, self.options = None, {}
+
+    def _announcing(self, layer: Layer) -> Callable:
+        def announce(module: nn.Module, args: tuple) -> None:
+            self.next = layer
+
+        return announce
+
+    def _hearing(self, function: Callable) -> Callable:
+        def attend(*args: Any, **kwargs: Any) -> Tensor:
+            self.hear(*args, **kwargs)
+            return function(*args, **kwargs)
+
+        return attend
+
+
+def _kept_whole() -> Any:
+    """Save tensors for a backward pass as they are, also inside a block that is recomputed.
+
+    Its second run doesn't listen, and so must not have to save what the first one saved here.
+    """
+    return torch.autograd.graph.saved_tensors_hooks(Tensor.detach, lambda kept: kept)
+
+
+def _heads_first(t: Tensor, heads: int, already: bool) -> Tensor:
+    return t if already else t.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as the host's attention reads it, of four dimensions and added to the logits."""
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim == 3:
+        mask = mask[:, None]
+    if mask.dtype is torch.bool:
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(
+            ~mask, -torch.inf
+        )
+    return mask
+
+
+def _check_frames(x: Tensor) -> None:
+    if x.ndim == 5 and x.shape[2] > 1:
+        fix = "Use a latent of length 1, or the mode fixed."
+        raise InputError("attention", "a latent of one frame", f"{x.shape[2]} frames", fix)
