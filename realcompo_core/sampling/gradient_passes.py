@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from .branch import Branch, Point, Prediction, Side
 from .pull import Pull
 
+SHORT = "RealCompo: memory is short for attention's gradient"
 Branches = Mapping[Side, Branch]
 Predictions = dict[Side, Prediction]
 Pulls = dict[Side, Pull]
@@ -75,13 +76,12 @@ class GradientPasses:
             self.free_cache()
             if self.checkpointing:
                 break
-            self._warn("from here on with checkpointing")
+            logging.warning(f"{SHORT}; from here on with checkpointing")
             self.checkpointing = True
         self.every = 2 * self.every
-        once_in = f"so do all but one in {self.every} from here on"
-        self._warn(f"even with checkpointing; this step goes without, and {once_in}")
+        logging.warning(
+            f"{SHORT}; even with checkpointing; this step goes without, "
+            "and so do all but one in %d from here on",
+            self.every,
+        )
         return {}
-
-    @staticmethod
-    def _warn(what: str) -> None:
-        logging.warning("RealCompo: memory is short for attention's gradient; %s", what)

@@ -19,9 +19,13 @@ from testkit.host import Host, PromptError
 from testkit.scene import LORA, Scene
 
 
+class Seen(list):
+    """A list that both branches have in common: a plain one would be each branch's own."""
+
+
 def run_and_fail(scene: Held, fail: Callable[[], None], **settings: Any) -> None:
     """A dynamic run in which ``fail`` is called in the middle of a gradient pass's U-Net."""
-    calls = []
+    calls = Seen()
 
     def patch(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
@@ -53,7 +57,7 @@ def test_a_failed_run_leaves_nothing_behind(
 
 def failing_gradients(scene: Held, times: int) -> list:
     """The scene's model with a patch that runs out of memory in its first gradient passes."""
-    left = [times]
+    left = Seen([times])
 
     def patch(q: torch.Tensor, context: torch.Tensor, value: torch.Tensor, options: dict) -> tuple:
         if left[0] and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
@@ -61,8 +65,9 @@ def failing_gradients(scene: Held, times: int) -> list:
             run_out_of_memory()
         return q, context, value
 
-    scene.host.functions["short of memory"] = patched_attn2(patch)
-    return scene.apply(scene.model, "short of memory")
+    name = f"short of memory {times} times"
+    scene.host.functions[name] = patched_attn2(patch)
+    return scene.apply(scene.model, name)
 
 
 @pytest.mark.parametrize("settings", [{"online": False}, {"online": True}, {"warmup": 0.67}])
@@ -73,7 +78,7 @@ def test_short_memory_turns_to_checkpointing(
     image, weights = scene.stock_image(), scene.weights()
     scene.build()
     short = scene.realcompo(settings, model=failing_gradients(scene, times=1))
-    plain = scene.realcompo(settings)
+    plain = scene.realcompo(settings, model=failing_gradients(scene, times=0))
     with caplog.at_level(logging.WARNING):
         out = host.run(scene, short=short[0], plain=plain[0])
     assert torch.equal(out["short"]["samples"], out["plain"]["samples"])
