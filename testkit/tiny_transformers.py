@@ -32,6 +32,20 @@ FLUX1 = FLUX | {"image_model": "flux", "vec_in_dim": POOLED}
 LUMINA = {"image_model": "lumina2", "patch_size": 2, "in_channels": 16, "cap_feat_dim": WIDTH}
 
 
+SD3_SIZE = (
+    "in_channels",
+    "patch_size",
+    "depth",
+    "input_size",
+    "adm_in_channels",
+    "context_embedder_config",
+    "num_patches",
+    "pos_embed_max_size",
+    "pos_embed_scaling_factor",
+    "qk_norm",
+)
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models: its class among the host's configurations, and the network's settings.
@@ -357,6 +371,47 @@ def empty_latent(name: str, batch: int = 1) -> Tensor:
     family = FAMILIES[name]
     frames = (1,) if family.frames else ()
     return torch.zeros(batch, family.channels, *frames, *family.size)
+
+
+def controlnet(name: str, seed: int = 5) -> Any:
+    """Return a ControlNet of flux, sd3 or qwen image, by the host's own class, with a hint."""
+    import comfy.controlnet
+    import comfy.ops
+
+    with torch.inference_mode():
+        network, conds = _control_network(name, comfy.ops.disable_weight_init)
+        _randomise(network, seed)
+        network.eval()
+        cpu = torch.device("cpu")
+        control = comfy.controlnet.ControlNet(
+            network, compression_ratio=1, load_device=cpu, extra_conds=conds
+        )
+        hint = torch.randn(1, 16, *FAMILIES[name].size, generator=torch.Generator())
+    control.cond_hint_original = hint
+    if FAMILIES[name].frames:  # as the family's VAE would encode a picture
+        control.preprocess_image = lambda picture: picture.unsqueeze(2)
+    return control
+
+
+def _control_network(name: str, operations: Any) -> tuple[torch.nn.Module, list[str]]:
+    """The network, and what it takes of a conditioning beside the text."""
+    made = {"operations": operations, "dtype": torch.float32, "device": torch.device("cpu")}
+    if name == "flux":
+        from comfy.ldm.flux.controlnet import ControlNetFlux
+
+        size = FAMILIES[name].network | {"depth": 2, "depth_single_blocks": 1}
+        network = ControlNetFlux(latent_input=True, control_latent_channels=16, **size, **made)
+        network.main_model_double, network.main_model_single = 3, 3
+        return network, ["y", "guidance"]
+    if name == "sd3":
+        from comfy.cldm.mmdit import ControlNet
+
+        size = {key: FAMILIES[name].network[key] for key in SD3_SIZE}
+        return ControlNet(num_blocks=2, **size, **made), ["y"]
+    from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel
+
+    size = FAMILIES[name].network | {"num_layers": 2}
+    return QwenImageControlNetModel(**size, **made), []
 
 
 def _randomise(model: torch.nn.Module, seed: int) -> None:

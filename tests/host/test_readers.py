@@ -42,13 +42,15 @@ class Pack:
         kind = self.settings_module
         return kind.BalancerSettings(mode=kind.Mode(mode), **settings)
 
-    def branch(self, name: str, model: Any, seed: int, rows: int = ROWS) -> Any:
+    def branch(self, name: str, model: Any, seed: int, control: Any = None) -> Any:
         layout = self.layout
         left, right = layout.Box(0.0, 0.2, 0.45, 0.9), layout.Box(0.5, 0.1, 1.0, 0.8)
         objects = (layout.LayoutObject("cube", left), layout.LayoutObject("ball", right))
         grounding = self.grounding.Grounding(layout.Layout(objects), TOKENS)
-        positive = tiny.conditioning(name, seed, rows)
+        positive = tiny.conditioning(name, seed, ROWS)
         positive[0][1][self.grounding.OPTION] = grounding
+        if control is not None:
+            positive[0][1]["control"] = control
         return self.guider.BranchInputs(model, positive, tiny.conditioning(name, 3, NEGATIVE_ROWS))
 
     def run(
@@ -57,6 +59,7 @@ class Pack:
         settings: Any,
         *,
         model: Any = None,
+        control: Any = None,
         sampler: Any = None,
         batch: int = 1,
         steps: int = 3,
@@ -64,7 +67,7 @@ class Pack:
     ) -> tuple[Tensor, Any]:
         """A run of two branches of one model: its latent and its trace."""
         model = model or tiny.patcher(name)
-        branches = (self.branch(name, model, seed) for seed in (1, 2))
+        branches = (self.branch(name, model, seed, control) for seed in (1, 2))
         trace = self.trace.Trace()
         guider = self.guider.RealCompoGuider(*branches, cfg, settings, trace, "test")
         return sampled(guider, name, sampler, batch, steps), trace
@@ -312,19 +315,37 @@ def test_gradients_agree_with_finite_differences(
 ) -> None:
     monkeypatch.setattr(pack.transformer.Transformer, "checkpoints", checkpoints)
 
-    def look(run: Live, latent: Tensor, sigma: Tensor) -> tuple[float, float]:
-        def loss(at: Tensor) -> float:
-            pull = run.text.pull(at, sigma, run.objective, gradient=False)
-            return float(pull.losses.double().sum())
-
-        gradient = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
-        direction = gradient / gradient.norm()
-        step = 0.003 * latent.norm()
-        ahead, behind = loss(latent + step * direction), loss(latent - step * direction)
-        return float((gradient * direction).sum()), float((ahead - behind) / (2 * step))
-
-    slope, difference = pack.inside(name, look, settings=pack.every_layer(name))
+    slope, difference = pack.inside(name, slopes, settings=pack.every_layer(name))
     assert slope > 0 and relative(slope, difference) < 1e-2
+
+
+@pytest.mark.parametrize("checkpoints", [True, False], ids=["checkpointed", "kept"])
+@pytest.mark.parametrize("name", ["flux", "sd3", "qwen image"])
+def test_gradients_flow_through_a_controlnet(
+    pack: Pack, name: str, checkpoints: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is right, and another one than without."""
+    monkeypatch.setattr(pack.transformer.Transformer, "checkpoints", checkpoints)
+    settings = pack.every_layer(name)
+    alone, _ = pack.inside(name, slopes, settings=settings)
+    control = tiny.controlnet(name)
+    slope, difference = pack.inside(name, slopes, settings=settings, control=control)
+    assert slope > 0 and relative(slope, difference) < 1e-2
+    assert relative(slope, alone) > 1e-2
+
+
+def slopes(run: Live, latent: Tensor, sigma: Tensor) -> tuple[float, float]:
+    """The loss along its gradient: by the gradient, and by finite differences."""
+
+    def loss(at: Tensor) -> float:
+        pull = run.text.pull(at, sigma, run.objective, gradient=False)
+        return float(pull.losses.double().sum())
+
+    gradient = run.text.pull(latent, sigma, run.objective, gradient=True).gradient
+    direction = gradient / gradient.norm()
+    step = 0.003 * latent.norm()
+    ahead, behind = loss(latent + step * direction), loss(latent - step * direction)
+    return float((gradient * direction).sum()), float((ahead - behind) / (2 * step))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

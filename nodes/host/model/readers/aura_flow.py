@@ -13,6 +13,8 @@ from .transformer import Spans, Transformer
 class AuraFlow(Transformer):
     """Reads registers, text and image, in double layers and then joined in single ones."""
 
+    gradient_memory = 3.0
+
     def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
         """Yield every layer's attention."""
         for number, block in enumerate(self.network.double_layers):

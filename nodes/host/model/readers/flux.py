@@ -25,6 +25,8 @@ class FluxBlocks(Transformer):
 class Flux(FluxBlocks):
     """Reads Flux.1, Flux.2 and Chroma: text, image, and reference latents behind."""
 
+    gradient_memory = 1.5  # the host reckons amply here
+
     def spans(self, keys: int, image: int, text: TextRows) -> Spans:
         """Return the text first."""
         return Spans(text.count, 0)

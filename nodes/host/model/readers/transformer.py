@@ -41,9 +41,10 @@ class Transformer(Reader):
     A family says where its layers are, and where image and text lie among their tokens.
     """
 
-    # Checkpointed, a pass keeps a block's input, the queries and the keys of each layer it reads,
-    # and one whole block: together about what the host reckons for an evaluation of two.
-    gradient_memory = 2.0
+    # A pass keeps the inputs of all blocks up to the last that is read, the queries and keys of
+    # those that are, and two whole blocks. Reckoned so at 1024 pixels in bf16, from each family's
+    # width and depth; no pass of that size has been measured.
+    gradient_memory = 2.5
     checkpoints = True
     placing: Share = SECOND_QUARTER
     hears_override = True  # whether its attention gets the transformer options
