@@ -103,9 +103,12 @@ def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int
             free.append(i)
         else:
             located[i] = _checked(placed.phrase, placed.tokens, words)
+    places = {i: find(phrases[i], text) for i in free}
+    for i in free:
+        _check_found(places[i], layout.objects[i].phrase, words)
     for i in sorted(free, key=lambda i: -len(phrases[i].key)):
         rivals = [j for j in free if phrases[j].key == phrases[i].key]
-        hits = _untaken(find(phrases[i], text), i, phrases, located)
+        hits = _untaken(places[i], i, phrases, located)
         located[i] = _choose(hits, rivals.index(i), len(rivals), layout.objects[i].phrase, words)
     return tuple(located[i] for i in range(len(phrases)))
 
@@ -205,14 +208,17 @@ def _same_noun(wanted: str, got: str) -> bool:
     return wanted == got or not singulars(wanted).isdisjoint(singulars(got))
 
 
+def _check_found(hits: list, phrase: str, words: Sequence[Word]) -> None:
+    if hits:
+        return
+    fix = "Use words of the prompt for the phrase, or give the object token positions."
+    got = f"a prompt with {describe(words)}"
+    raise InputError(f"phrase {phrase!r}", "words of the prompt", got, fix)
+
+
 def _choose(
     hits: list, index: int, rivals: int, phrase: str, words: Sequence[Word]
 ) -> tuple[int, ...]:
-    if not hits:
-        fix = "Use words of the prompt for the phrase, or give the object token positions."
-        raise InputError(
-            f"phrase {phrase!r}", "words of the prompt", f"a prompt with {describe(words)}", fix
-        )
     if len(hits) == 1:
         return hits[0]
     if index >= len(hits):

@@ -8,7 +8,7 @@ from torch import Tensor
 from ....realcompo_core.sampling.latent_guidance import GuidanceSettings
 from ....realcompo_core.sampling.losses import layout_guidance_loss
 from ..model.capture import Capture
-from ..model.readers.reader import Reader
+from ..model.readers.reader import Layer, Reader
 from .latent_guidance import LatentGuidance
 from .objective import Objective
 
@@ -18,8 +18,12 @@ def layout_guidance(settings: GuidanceSettings, node: str) -> LatentGuidance:
 
     Heads are averaged before the loss is taken.
     """
-    objective = Objective("guidance", Reader.guiding, _loss, "sample without the guidance")
+    objective = Objective("guidance", _layers, _loss, "sample without the guidance")
     return LatentGuidance(settings, objective, node)
+
+
+def _layers(reader: Reader, latent: tuple[int, int]) -> list[Layer]:
+    return reader.guiding(latent)
 
 
 def _loss(capture: Capture) -> Tensor:
