@@ -93,7 +93,7 @@ class ToyVAE(comfy.sd.VAE):
 
 
 def read(name: str) -> dict[str, Tensor]:
-    """Return the tensors [any shape] of a file of the demo's weights; never a pickle."""
+    """Return the tensors [...] of a file of the demo's weights, by name; never a pickle."""
     return comfy.utils.load_torch_file(str(WEIGHTS / f"{name}.safetensors"), safe_load=True)
 
 
