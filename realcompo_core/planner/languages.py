@@ -6,7 +6,8 @@ import re
 
 WORD = re.compile(r"[^\W\d_]+")
 # Small words of English that none of the others has.
-ENGLISH = frozenset("the of and with are at by under above next to near behind".split())  # noqa: SIM905
+WORDS = "the of and with are at by under above next to near behind"
+ENGLISH = frozenset(WORDS.split())
 # Small words that no sentence of the language goes without.
 SMALL_WORDS = {
     "French": "le la les un une des du de et sur avec dans sous à au aux est en qui près",

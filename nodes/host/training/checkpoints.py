@@ -91,4 +91,5 @@ def _checkpoint(path: str) -> Checkpoint:
 
 def _tensors(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
