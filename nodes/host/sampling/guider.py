@@ -44,11 +44,15 @@ def place_boxes(guider: CFGGuider, noise: Tensor) -> None:
 
 @dataclass(frozen=True)
 class BranchInputs:
-    """What the user connects for one branch."""
+    """What the user connects for one branch.
+
+    ``cfg`` guides it by its prompt; None stands for the run's own.
+    """
 
     patcher: ModelPatcher
     positive: list
     negative: list
+    cfg: float | None = None
 
     @property
     def groundings(self) -> list[Grounding]:
@@ -83,7 +87,7 @@ class RealCompoGuider(CFGGuider):
         if settings.mode is Mode.DYNAMIC:
             reserve_gradient_memory(self.model_patcher)
         self.set_conds(own.positive, own.negative)
-        self.set_cfg(cfg)
+        self.set_cfg(cfg if own.cfg is None else own.cfg)
         self.run: HostRun | None = None
         self.holder: CFGGuider | None = None
         with naming(node):
@@ -199,7 +203,7 @@ class RealCompoGuider(CFGGuider):
     def _held(self, holder: CFGGuider, options: dict) -> PreparedModel:
         """The spatial branch's model, ready in its own stock run with these options."""
         randomness = OwnRandomness(holder.model_patcher.load_device)
-        model = PreparedModel(Side.SPATIAL.value, holder, self.trace.rows, randomness)
+        model = PreparedModel(Side.SPATIAL.value, holder, self.trace.rows, randomness, self.cfg)
         options.pop("multigpu_clones", None)  # the host's work units are the text branch's
         model.options = options
         return model
@@ -219,7 +223,7 @@ class RealCompoGuider(CFGGuider):
         guider = CFGGuider(patcher)
         wrap_sampling(guider.model_patcher, None)  # its moves are shared with the text branch
         guider.set_conds(spatial.positive, spatial.negative)
-        guider.set_cfg(self.cfg)
+        guider.set_cfg(self.cfg if spatial.cfg is None else spatial.cfg)
         give_own_hooks(guider.original_conds)
         return guider
 

@@ -73,7 +73,8 @@ class PreparedModel:
 
     ``rows`` counts its evaluations under ``name``. ``options`` are one object for a run, in which
     functions of other packs may keep their state; ``added`` is what the sampler adds to them.
-    ``randomness`` is this branch's own where another one's run is the sampler's.
+    ``randomness`` is this branch's own where another one's run is the sampler's, and ``cfg`` that
+    run's scale of guidance.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class PreparedModel:
         guider: CFGGuider,
         rows: Counter[str],
         randomness: OwnRandomness | None = None,
+        cfg: float | None = None,
     ) -> None:
         self.name, self.guider, self.rows = name, guider, rows
-        self.randomness = randomness
+        self.randomness, self.cfg = randomness, guider.cfg if cfg is None else cfg
         self.options: dict = {}
         self.added = Added()
         self.seed: int | None = None
@@ -153,7 +155,9 @@ class PreparedModel:
         return [function for function in found if function not in self.added.functions]
 
     def _guides(self) -> bool:
-        """Whether more than plain guidance happens to what the model predicts."""
+        """Whether more than the run's plain guidance happens to what the model predicts."""
+        if self.guider.cfg != self.cfg:
+            return True
         if CFG in self.options or CFG in self.added.entries:
             return True
         return bool(get_all_wrappers(WrappersMP.PREDICT_NOISE, self.guider.model_options, True))
