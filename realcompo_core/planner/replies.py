@@ -15,8 +15,8 @@ from typing import Any
 from ..errors import InputError, within
 from ..layout.model import Box, Layout, LayoutObject
 from ..words.plain_text import letters, pieces, plain
-from ..words.readings import locate
 from ..words.spelling import Spelling, places_of, spelled
+from ..words.tokenized import locate
 from ..words.tokens import DETERMINERS, Phrase, find
 from .conventions import BoxKey, Convention, PhraseKey, Unit
 from .questions import MAXIMUM_OBJECTS

@@ -102,7 +102,7 @@ def search(
 ) -> list[Found]:
     """Return the positions of each object's phrase among a prompt's pieces, or why it has none.
 
-    ``words`` are the prompt's, of all its readings: errors show them, and an object that names its
+    ``words`` are the prompt's, of all text encoders: errors show them, and an object that names its
     positions may name any of theirs.
     """
     text = spelled(pieces)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
 from realcompo_core.layout.model import Box, Layout, LayoutObject
-from realcompo_core.words.readings import Reading, locate, locate_in, matched
 from realcompo_core.words.spelling import UNKNOWN, Piece, spelled
+from realcompo_core.words.tokenized import Tokenized, locate, locate_in, matched
 from realcompo_core.words.tokens import (
     DETERMINERS,
     Phrase,
@@ -324,48 +324,48 @@ def test_what_is_not_there_is_not_found(prompt: str, phrase: str) -> None:
         places(prompt, phrase)
 
 
-# Several readings of one prompt
+# Several encoders of one prompt
 
 
-def reading(prompt: str, first: int, unknown: str = "") -> Reading:
-    """A reading in rows from ``first`` on, by a vocabulary that lacks these letters."""
+def encoder(prompt: str, first: int, unknown: str = "") -> Tokenized:
+    """An encoder in rows from ``first`` on, by a vocabulary that lacks these letters."""
 
     def tokenize(text: str) -> list[Piece]:
         known = "".join(UNKNOWN if letter in unknown else letter for letter in text)
         return [Piece(piece.text, (piece.positions[0] + first,)) for piece in clip()(known)]
 
-    return Reading.of(prompt, tokenize)
+    return Tokenized.of(prompt, tokenize)
 
 
 def layout_of(*phrases: str) -> Layout:
     return Layout(tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases))
 
 
-def test_a_phrase_has_its_places_in_all_readings() -> None:
-    readings = [reading("a red cat", 0), reading("a red cat", 77)]
-    assert locate_in(layout_of("red cat", "cat"), readings) == ((2, 3, 79, 80), (3, 80))
-    assert matched(layout_of("red cat"), readings) == "red cat: red[2,79] cat[3,80]"
+def test_a_phrase_has_its_places_in_all_encoders() -> None:
+    encoders = [encoder("a red cat", 0), encoder("a red cat", 77)]
+    assert locate_in(layout_of("red cat", "cat"), encoders) == ((2, 3, 79, 80), (3, 80))
+    assert matched(layout_of("red cat"), encoders) == "red cat: red[2,79] cat[3,80]"
 
 
-def test_a_phrase_of_one_reading_alone_is_found() -> None:
-    readings = [reading("a red cat", 0), reading("oil on canvas", 0)]
-    assert locate_in(layout_of("red cat", "oil"), readings) == ((2, 3), (1,))
-    assert matched(layout_of("oil"), readings) == "oil: oil[1]"
+def test_a_phrase_of_one_encoder_alone_is_found() -> None:
+    encoders = [encoder("a red cat", 0), encoder("oil on canvas", 0)]
+    assert locate_in(layout_of("red cat", "oil"), encoders) == ((2, 3), (1,))
+    assert matched(layout_of("oil"), encoders) == "oil: oil[1]"
 
 
 def test_letters_that_a_vocabulary_lacks_are_not_guessed() -> None:
-    readings = [reading("a red \u732b", 0), reading("a red \u732b", 77, unknown="\u732b\u72d7")]
-    assert locate_in(layout_of("\u732b", "red"), readings) == ((3,), (2, 79))
+    encoders = [encoder("a red \u732b", 0), encoder("a red \u732b", 77, unknown="\u732b\u72d7")]
+    assert locate_in(layout_of("\u732b", "red"), encoders) == ((3,), (2, 79))
     with pytest.raises(InputError, match="phrase '\u72d7'"):
-        locate_in(layout_of("\u72d7"), readings)
+        locate_in(layout_of("\u72d7"), encoders)
     with pytest.raises(InputError, match="words of the prompt"):
-        locate_in(layout_of("\u732b"), readings[1:])
+        locate_in(layout_of("\u732b"), encoders[1:])
 
 
-def test_explicit_tokens_may_be_of_any_reading() -> None:
+def test_explicit_tokens_may_be_of_any_encoder() -> None:
     named = Layout((LayoutObject("not there", Box(0, 0, 1, 1), tokens=(2, 80)),))
-    readings = [reading("a red cat", 0), reading("a red cat", 77)]
-    assert locate_in(named, readings) == ((2, 80),)
+    encoders = [encoder("a red cat", 0), encoder("a red cat", 77)]
+    assert locate_in(named, encoders) == ((2, 80),)
 
 
 # Any prompt

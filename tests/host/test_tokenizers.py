@@ -34,9 +34,9 @@ def clip(family: str, embeddings: Path | None = None) -> Any:
 def positions(host: Host, clip: Any, prompt: str, *phrases: str) -> Positions:
     layout = host.pack("realcompo_core.layout.model")
     objects = tuple(layout.LayoutObject(phrase, layout.Box(0, 0, 1, 1)) for phrase in phrases)
-    readings = host.pack("nodes.host.text.tokenizer").readings_of(clip, prompt)
-    locate_in = host.pack("realcompo_core.words.readings").locate_in
-    return list(locate_in(layout.Layout(objects), readings))
+    encoders = host.pack("nodes.host.text.tokenizer").prompt_of(clip, prompt).encoders
+    locate_in = host.pack("realcompo_core.words.tokenized").locate_in
+    return list(locate_in(layout.Layout(objects), encoders))
 
 
 def pieces(clip: Any, prompt: str) -> list[str]:

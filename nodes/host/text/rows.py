@@ -18,6 +18,7 @@ from comfy.sd1_clip import SDClipModel
 from torch import Tensor
 
 from ....realcompo_core.errors import InputError
+from .vocabulary import Row
 
 CLIP_ENCODERS = frozenset("lgh")  # ViT-L (SD1), bigG (SDXL) and ViT-H (SD2)
 SPACING = 2**20  # between the numbers of two encoders; exact in single precision
@@ -30,21 +31,18 @@ Chunks = Sequence[Sequence[tuple]]  # of one encoder: (token, weight, word id)
 
 @dataclass
 class Rows:
-    """The rows of each token, by its encoder and its number there.
+    """Where the tokens of each encoder stand: their rows, by their number there.
 
     ``count`` is how many rows the conditioning has.
     """
 
     count: int
-    of: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    of: dict[str, dict[int, Row]] = field(default_factory=dict)
 
     def add(self, encoder: str, number: int, row: int) -> None:
         """Give a token of an encoder one more row."""
-        self.of[encoder, number] = (*self.of.get((encoder, number), ()), row)
-
-    def encoders(self) -> set[str]:
-        """Return the encoders that have rows."""
-        return {encoder for encoder, _ in self.of}
+        own = self.of.setdefault(encoder, {})
+        own[number] = (*own.get(number, ()), row)
 
 
 def rows_of(clip: Any, encoders: Mapping[str, Chunks]) -> Rows:
@@ -56,7 +54,7 @@ def rows_of(clip: Any, encoders: Mapping[str, Chunks]) -> Rows:
     if CLIP_ENCODERS.issuperset(encoders):
         return _side_by_side(encoders)
     try:
-        found = _asked(clip, encoders)
+        found = _asked(clip.cond_stage_model, encoders)
     except Exception as error:  # whatever a text model does with what is no feature
         raise _unknown(encoders) from error
     if not found.of:
@@ -74,11 +72,13 @@ def _side_by_side(encoders: Mapping[str, Chunks]) -> Rows:
     return found
 
 
-def _asked(clip: Any, encoders: Mapping[str, Chunks]) -> Rows:
-    model, starts = _numbering(clip.cond_stage_model)
+def _asked(model: Any, encoders: Mapping[str, Chunks]) -> Rows:
+    numbering, starts = _numbering(model)
+    if not starts:
+        return Rows(0)  # it would encode in earnest
     weightless = {name: _weightless(chunks) for name, chunks in encoders.items()}
     with torch.no_grad():
-        features, _, *rest = model.encode_token_weights(weightless)
+        features, _, *rest = numbering.encode_token_weights(weightless)
     options = rest[0] if rest else {}
     found = Rows(features.shape[1])
     if ADAPTED in options:

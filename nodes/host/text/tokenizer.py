@@ -1,4 +1,4 @@
-"""The host's text encoders as the core's readings of a prompt."""
+"""A prompt as the host's text encoders tokenize it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from ....realcompo_core.errors import InputError
-from ....realcompo_core.words.readings import Reading
 from ....realcompo_core.words.spelling import WORD_END, Piece
+from ....realcompo_core.words.tokenized import Tokenized
 from .rows import Chunks, rows_of
 from .vocabulary import Row, Vocabulary
 
@@ -23,24 +23,19 @@ SDXL = {"l", "g"}  # its encoders
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the text encoders of one CLIP read it.
+    """A prompt as the text encoders of one CLIP tokenize it.
 
     ``rows`` is how many rows they encode it to.
     """
 
-    readings: Sequence[Reading]
+    encoders: Sequence[Tokenized]
     rows: int
 
 
-def readings_of(clip: Any, text: str) -> Sequence[Reading]:
-    """Return the readings of a prompt. Raises :class:`InputError` as :func:`read`."""
-    return read(clip, text).readings
+def prompt_of(clip: Any, text: str, text_l: str = "") -> Prompt:
+    """Return a prompt as this CLIP tokenizes it, in rows of its conditioning.
 
-
-def read(clip: Any, text: str, text_l: str = "") -> Prompt:
-    """Return a prompt as the text encoders of this CLIP read it, in rows of its conditioning.
-
-    Of templates only the prompt itself is read. ``text_l`` is the text of CLIP-L where that is
+    The words of templates are left out. ``text_l`` is the text of CLIP-L where that is
     another, as SDXL's may be. Raises :class:`InputError` for no CLIP, and for text encoders whose
     rows are not known.
     """
@@ -50,13 +45,11 @@ def read(clip: Any, text: str, text_l: str = "") -> Prompt:
     if text_l:
         encoders = _apart(encoders, text_l, tokenize)
     rows = rows_of(clip, encoders)
-    readings = []
-    for name, chunks in encoders.items():
-        if name in rows.encoders():
-            encoder = Encoder(name, tokenize, Vocabulary(_part(clip.tokenizer, name).inv_vocab))
-            own = {number: row for (of, number), row in rows.of.items() if of == name}
-            readings.append(Reading(encoder.pieces(chunks, own.get), encoder))
-    return Prompt(readings, rows.count)
+    tokenized = []
+    for name, own in rows.of.items():
+        encoder = Encoder(name, tokenize, Vocabulary(_part(clip.tokenizer, name).inv_vocab))
+        tokenized.append(Tokenized(encoder.pieces(encoders[name], own.get), encoder))
+    return Prompt(tokenized, rows.count)
 
 
 Tokenize = Callable[[str], dict[str, Chunks]]

@@ -8,10 +8,10 @@ from typing import Any
 from ....realcompo_core.errors import InputError
 from ....realcompo_core.layout.model import Layout
 from ....realcompo_core.words.grounding import OPTION, Grounding
-from ....realcompo_core.words.readings import matched
+from ....realcompo_core.words.tokenized import matched
 from .encoding import Conditioning, encode, with_options
 from .gligen import gligen_option
-from .tokenizer import Prompt, read
+from .tokenizer import Prompt, prompt_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def encode_tied(clip: Any, text: str, layout: Layout, gligen: Any) -> Tied:
 
     Raises :class:`InputError` for a phrase that isn't in it, before anything is encoded.
     """
-    prompt = read(clip, text)
-    grounding = Grounding.of(layout, prompt.readings)
+    prompt = prompt_of(clip, text)
+    grounding = Grounding.of(layout, prompt.encoders)
     return _tied(encode(clip, text), clip, prompt, grounding, gligen)
 
 
@@ -42,8 +42,8 @@ def tie(
     for a phrase that is in none, and for a conditioning of another number of rows than this CLIP
     makes of the text.
     """
-    prompt = read(clip, text, text_l)
-    grounding = Grounding.of(layout, prompt.readings)
+    prompt = prompt_of(clip, text, text_l)
+    grounding = Grounding.of(layout, prompt.encoders)
     for encoded, _ in conditioning:
         _check_rows(encoded.shape[1], prompt.rows)
     return _tied(conditioning, clip, prompt, grounding, gligen)
@@ -59,7 +59,7 @@ def _tied(
     return Tied(
         with_options(conditioning, options),
         with_options(conditioning, spatial),
-        matched(grounding.layout, prompt.readings),
+        matched(grounding.layout, prompt.encoders),
     )
 
 
