@@ -159,12 +159,3 @@ def test_positions_are_rows_of_the_conditioning(host: Host) -> None:
     ((rows, options),) = host.run(scene, text=scene.text)["text"]
     assert rows.shape[1] == 154
     assert all(77 < p < 154 for tokens in options["realcompo"].tokens for p in tokens)
-
-
-def test_a_text_encoder_without_clip_is_told(host: Host) -> None:
-    from comfy.text_encoders import sd3_clip
-
-    encoder = clip("sd1")
-    encoder.tokenizer = sd3_clip.SD3Tokenizer()
-    with pytest.raises(ValueError, match="expected CLIP text encoders, got g, l, t5xxl"):
-        positions(host, encoder, "a red cube", "red cube")

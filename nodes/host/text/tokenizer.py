@@ -19,6 +19,10 @@ from .vocabulary import Row, Vocabulary
 
 EMBEDDING = "embedding:"
 SDXL = {"l", "g"}  # its encoders
+OTHER = "~"  # a text that no prompt begins or ends with; some templates are others for no text
+
+Numbered = tuple[int, Any]  # a token and its number
+Tokenize = Callable[[str], dict[str, Chunks]]
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,6 @@ def prompt_of(clip: Any, text: str, text_l: str = "") -> Prompt:
     return Prompt(tokenized, rows.count)
 
 
-Tokenize = Callable[[str], dict[str, Chunks]]
-
-
 @dataclass(frozen=True)
 class Encoder:
     """One text encoder, as the core's tokenizer: a text's pieces, numbered as its tokens."""
@@ -68,22 +69,24 @@ class Encoder:
         return self.pieces(self.tokenize(text)[self.name], lambda number: (number,))
 
     def pieces(self, chunks: Chunks, row: Callable[[int], Row | None]) -> list[Piece]:
-        """Return the pieces of the text's own tokens that have rows.
-
-        Word id 0 marks start, end and padding.
-        """
-        tokens = list(chain.from_iterable(chunks))
-        start, stop = _between(tokens, list(chain.from_iterable(self.tokenize("")[self.name])))
+        """Return the pieces of the text's own tokens that have rows."""
         placed = []
-        for number, (token, _, word) in enumerate(tokens[start:stop], start):
+        for number, token in self._own(chunks):
             rows = row(number)
-            if word and rows:
+            if rows:
                 placed.append((token, rows))
         found: list[Piece] = []
         for embedded, group in groupby(placed, lambda pair: isinstance(pair[0], Tensor)):
             spell = _embeddings if embedded else self.vocabulary.pieces
             found += spell(group)
         return found
+
+    def _own(self, chunks: Chunks) -> list[Numbered]:
+        """The tokens of the text alone: what stands around every text is a template's."""
+        tokens, other = _words(chunks), _words(self.tokenize(OTHER)[self.name])
+        start = _shared(tokens, other)
+        end = _shared(tokens[start:][::-1], other[start:][::-1])
+        return tokens[start : len(tokens) - end]
 
 
 def check_clip(clip: Any) -> None:
@@ -100,9 +103,7 @@ def _tokenizing(clip: Any) -> Tokenize:
 def _apart(encoders: dict[str, Chunks], text_l: str, tokenize: Tokenize) -> dict[str, Chunks]:
     """SDXL's tokens, those of CLIP-L of a text of its own."""
     if set(encoders) != SDXL:
-        fix = (
-            "Leave text_l empty, and give the text of the encoder that has the most words as text."
-        )
+        fix = "Leave text_l empty, and let text be what the encoder with the longest text got."
         raise InputError("text_l", "the CLIP of SDXL", ", ".join(sorted(encoders)), fix)
     return encoders | {"l": tokenize(text_l)["l"]}
 
@@ -121,17 +122,16 @@ def _embeddings(placed: Iterable[tuple[Tensor, Row]]) -> list[Piece]:
     return found
 
 
-def _between(tokens: list[tuple], template: list[tuple]) -> tuple[int, int]:
-    """Where the text's own tokens start and stop, inside those that an empty text has too."""
-    start = _shared(tokens, template)
-    end = _shared(tokens[start:][::-1], template[start:][::-1])
-    return start, len(tokens) - end
+def _words(chunks: Chunks) -> list[Numbered]:
+    """All tokens but start, end and padding, which have word id 0."""
+    tokens = enumerate(chain.from_iterable(chunks))
+    return [(number, token) for number, (token, _, word) in tokens if word]
 
 
-def _shared(tokens: list[tuple], others: list[tuple]) -> int:
+def _shared(tokens: list[Numbered], others: list[Numbered]) -> int:
     """How many tokens both begin with."""
     pairs = zip(tokens, others, strict=False)
-    return len(list(takewhile(lambda pair: _is_same(pair[0][0], pair[1][0]), pairs)))
+    return len(list(takewhile(lambda pair: _is_same(pair[0][1], pair[1][1]), pairs)))
 
 
 def _is_same(one: Any, other: Any) -> bool:
