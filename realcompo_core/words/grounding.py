@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
-from .tokens import Tokenizer, locate
+from .tokenized import Tokenized, locate_in, words_in
+from .tokens import describe
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class Grounding:
     tokens: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def of(cls, layout: Layout, encoders: Sequence[Tokenized]) -> Grounding:
         """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
-        return cls(layout, locate(layout, prompt, tokenizer))
+        return cls(layout, locate_in(layout, encoders))
 
     @classmethod
-    def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def anywhere(cls, phrases: Sequence[str], encoders: Sequence[Tokenized]) -> Grounding:
         """Ground objects that may stand anywhere, for losses that hold them against each other.
 
         Raises :class:`InputError` for fewer than two, and where one is missing or shares a word of
@@ -72,10 +73,11 @@ class Grounding:
             fix = "Write one object a line, each in words of the prompt."
             raise InputError("objects", "two objects or more", str(len(phrases)), fix)
         objects = tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)
-        found = cls.of(Layout(objects), prompt, tokenizer)
+        found = cls.of(Layout(objects), encoders)
         positions = list(chain.from_iterable(found.tokens))
         if len(set(positions)) < len(positions):
-            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt!r}"
+            prompt = describe(words_in(encoders))
+            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt}"
             fix = "Name each object by words of the prompt that no other has."
             raise InputError("objects", expected, got, fix)
         return found
