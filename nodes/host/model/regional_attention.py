@@ -16,6 +16,8 @@ from .readers.reader import Reader, Site, Size, TextRows
 from .readers.transformer import additive
 from .recomputation import in_every_run
 
+Part = tuple[Hearing, TextRows]
+
 
 class RegionalAttention:
     """The masks of one application of a model to a batch of conditionings.
@@ -26,53 +28,67 @@ class RegionalAttention:
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        parts: Sequence[tuple[Hearing, TextRows] | None],
-        rows: int,
-        size: Size,
-        strength: float,
+        self, reader: Reader, parts: Sequence[Part | None], rows: int, size: Size, strength: float
     ) -> None:
         self.reader, self.parts, self.strength = reader, parts, strength
         self.rows, self.size = rows, size
         self.announced = False  # whether the next attention is from image to text
+        self.layer: Mapping[str, Any] = {}  # options of the layer that another pack attends for
         self.masks: dict[tuple, Tensor] = {}
 
-    def __deepcopy__(self, memo: dict) -> RegionalAttention:
-        return self  # other packs may copy the options; announcements must still arrive here
-
     def options(self, options: dict) -> dict:
-        """Return transformer options in which attention is masked."""
-        return options | {OVERRIDE: self._override(options.get(OVERRIDE)), MASKS: self.mask}
+        """Return transformer options in which attention is masked, whoever computes it."""
+        replaced = options.get("patches_replace", {})
+        occupants = {key: self._noting(each) for key, each in replaced.get("attn2", {}).items()}
+        return options | {
+            OVERRIDE: self._override(options.get(OVERRIDE)),
+            MASKS: self.mask,
+            "patches_replace": replaced | {"attn2": occupants},
+        }
 
     @contextmanager
-    def acting(self) -> Generator[None]:
-        """Mask inside, and where a backward pass runs a block again that has run inside."""
-        with in_every_run(self._listening):
+    def acting(self, options: dict) -> Generator[None]:
+        """Mask inside, and where a backward pass runs a block again that has run inside.
+
+        ``options`` are the transformer options as they were before.
+        """
+        occupants = list(options.get("patches_replace", {}).get("attn2", {}).values())
+
+        @contextmanager
+        def listening(again: nn.Module | None) -> Generator[None]:
+            modules = self.reader.announcers()
+            deaf = [] if self.reader.hears_override else modules
+            callers = [*deaf, *occupants]
+            with ExitStack() as stack:
+                for module in modules:
+                    stack.callback(module.register_forward_pre_hook(self._announce).remove)
+                if callers:
+                    stack.enter_context(replaced_attention(callers, self._masking))
+                self.announced = any(module is again for module in modules)
+                yield
+
+        with in_every_run(listening):
             yield
 
     def mask(self, q: Tensor, queries: int, keys: int, options: Mapping[str, Any]) -> Tensor:
         """Return what is added to a layer's logits [rows or 1, 1, queries, keys], in q's dtype.
 
-        Raises :class:`InputError` where a patch has changed the batch or the tokens.
+        Raises :class:`InputError` where a patch has changed the batch or its tokens.
         """
-        rows = q.shape[0]
         sites = [
             part and self.reader.site(keys, part[1], self.size, options) for part in self.parts
         ]
-        known = (*sites, rows, queries, keys, q.dtype)
+        known = (*sites, queries, keys, q.dtype)
         if known not in self.masks:
-            _check(rows == self.rows, queries, keys)
+            _check(q.shape[0] == self.rows, queries, keys)
             pairs = zip(self.parts, sites, strict=True)
-            made = [self._part(part, site, queries, keys) for part, site in pairs]
-            each = rows // len(made) if len(made) > 1 else 1
-            mask = torch.stack(made).repeat_interleave(each, dim=0)[:, None]
-            self.masks[known] = mask.to(q)
+            made = torch.stack([self._part(part, site, queries, keys) for part, site in pairs])
+            if len(made) > 1:
+                made = made.repeat_interleave(self.rows // len(made), dim=0)
+            self.masks[known] = made[:, None].to(q)
         return self.masks[known]
 
-    def _part(
-        self, part: tuple[Hearing, TextRows] | None, site: Site | None, queries: int, keys: int
-    ) -> Tensor:
+    def _part(self, part: Part | None, site: Site | None, queries: int, keys: int) -> Tensor:
         """One conditioning's mask [queries, keys]."""
         mask = torch.zeros(queries, keys)
         if part is None or site is None:
@@ -87,30 +103,26 @@ class RegionalAttention:
             mask[image, columns] = found
         return mask
 
-    @contextmanager
-    def _listening(self, again: nn.Module | None) -> Generator[None]:
-        """Listen to the network; ``again`` is the block that is about to run a second time."""
-        modules = self.reader.announcers()
-        with ExitStack() as stack:
-            for module in modules:
-                stack.callback(module.register_forward_pre_hook(self._announce).remove)
-            if not self.reader.hears_override:
-                stack.enter_context(replaced_attention(modules, self._masking))
-            self.announced = any(module is again for module in modules)
-            yield
-
     def _announce(self, module: nn.Module, args: tuple) -> None:
         self.announced = True
 
+    def _noting(self, occupant: Callable) -> Callable:
+        """What attends in a block for another pack, which may forget the options on its way."""
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
+            self.layer = options
+            return occupant(q, k, v, options)
+
+        return attend
+
     def _override(self, existing: Callable | None) -> Callable:
         def attend(function: Callable, *args: Any, **kwargs: Any) -> Tensor:
-            if existing is None:
-                return self._masking(function)(*args, **kwargs)
-
-            def before(*args: Any, **kwargs: Any) -> Tensor:
+            def whole(*args: Any, **kwargs: Any) -> Tensor:
+                if existing is None:
+                    return function(*args, **kwargs)
                 return existing(function, *args, **kwargs)
 
-            return self._masking(before)(*args, **kwargs)
+            return self._masking(whole)(*args, **kwargs)
 
         return attend
 
@@ -135,7 +147,7 @@ class RegionalAttention:
 
     def _added(self, mask: Tensor | None, q: Tensor, k: Tensor, kwargs: dict) -> Tensor:
         tokens = 2 if kwargs.get("skip_reshape") else 1
-        options = kwargs.get("transformer_options") or {}
+        options = kwargs.get("transformer_options") or self.layer
         own = self.mask(q, q.shape[tokens], k.shape[tokens], options)
         return own if mask is None else own + additive(mask, q.dtype)
 

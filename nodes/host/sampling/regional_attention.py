@@ -93,7 +93,7 @@ class Regional:
         if attention is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         options = attention.options(transformer_options)
-        with uncompiled(), attention.acting():
+        with uncompiled(), attention.acting(transformer_options):
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     def _attention(self, model: Any, x: Tensor, options: dict) -> RegionalAttention | None:
