@@ -16,6 +16,9 @@ from .live_run import Live
 ROWS, NEGATIVE_ROWS = 9, 7  # of text: their lengths differ, so the host never batches them
 TOKENS = ((1, 2), (4,))
 FIXED_LATENT = 7
+STEPS = 3
+# Families whose latents a run of two branches takes.
+RUNS = [name for name, family in tiny.FAMILIES.items() if not family.frames]
 
 
 class Pack:
@@ -24,6 +27,7 @@ class Pack:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.models: dict[str, Any] = {}
+        self.latents: dict[tuple[str, int], Tensor] = {}
 
     def model(self, name: str) -> Any:
         """A family's model, built once: leave it as it was."""
@@ -57,8 +61,7 @@ class Pack:
         model: Any = None,
         control: Any = None,
         sampler: Any = None,
-        batch: int = 1,
-        steps: int = 3,
+        noise: Tensor | None = None,
         cfg: float = 3.0,
     ) -> tuple[Tensor, Any]:
         """A run of two branches of one model: its latent and its trace."""
@@ -66,7 +69,13 @@ class Pack:
         branches = (self.branch(name, model, seed, control) for seed in (1, 2))
         trace = self.trace.Trace()
         guider = self.guider.RealCompoGuider(*branches, cfg, settings, trace, "test")
-        return sampled(guider, name, sampler, batch, steps), trace
+        return sampled(guider, name, sampler, noise), trace
+
+    def stock(self, name: str, seed: int) -> Tensor:
+        """The stock guider's latent on the conditionings of :meth:`branch`, sampled once."""
+        if (name, seed) not in self.latents:
+            self.latents[name, seed] = stock(name, self.model(name), seed)
+        return self.latents[name, seed]
 
     def inside(self, name: str, look: Callable[[Live, Tensor, Tensor], Any], **kwargs: Any) -> Any:
         """What ``look(run, latent, sigma)`` returns inside a run, in place of sampling."""
@@ -111,14 +120,20 @@ MODULES = {
 }
 
 
-def sampled(guider: Any, name: str, sampler: Any, batch: int, steps: int) -> Tensor:
+def noise_of(name: str, batch: int = 1) -> Tensor:
+    """The noise that runs of a family start with."""
+    shape = tiny.empty_latent(name, batch).shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(FIXED_LATENT))
+
+
+def sampled(guider: Any, name: str, sampler: Any = None, noise: Tensor | None = None) -> Tensor:
     """As the host's executor samples: in inference mode."""
     import comfy.samplers
 
     sampling = guider.model_patcher.get_model_object("model_sampling")
-    sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", steps)
-    latent = tiny.empty_latent(name, batch)
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(FIXED_LATENT))
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", STEPS)
+    noise = noise_of(name) if noise is None else noise
+    latent = torch.zeros_like(noise)
     sampler = sampler or comfy.samplers.sampler_object("euler")
     with torch.inference_mode():
         return guider.sample(noise, latent, sampler, sigmas, seed=1, disable_pbar=True)
@@ -132,7 +147,7 @@ def stock(name: str, model: Any, seed: int, positive: list | None = None) -> Ten
     positive = positive or tiny.conditioning(name, seed, ROWS)
     guider.set_conds(positive, tiny.conditioning(name, 3, NEGATIVE_ROWS))
     guider.set_cfg(3.0)
-    return sampled(guider, name, None, 1, 3)
+    return sampled(guider, name)
 
 
 def slopes(run: Live, latent: Tensor, sigma: Tensor) -> tuple[float, float]:

@@ -82,6 +82,8 @@ FAMILIES: dict[str, Family] = {
             "in_channels": 128,
             "out_channels": 128,
             "vec_in_dim": None,
+            "hidden_size": 32,
+            "num_heads": 2,
             "mlp_ratio": 3.0,
             "depth": 2,
             "axes_dim": [4, 4, 4, 4],
@@ -115,7 +117,7 @@ FAMILIES: dict[str, Family] = {
         "ZImage",
         LUMINA
         | {
-            "dim": 256,
+            "dim": 256,  # the least that its modulation takes
             "n_layers": 4,
             "qk_norm": True,
             "n_heads": 8,

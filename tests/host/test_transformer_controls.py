@@ -19,24 +19,28 @@ def pack(host: Host) -> Pack:
     return Pack(host)
 
 
-@pytest.mark.parametrize("checkpoints", [True, False], ids=["checkpointed", "kept"])
 @pytest.mark.parametrize("name", CONTROLS)
 def test_gradients_flow_through_a_control(
-    pack: Pack, name: str, checkpoints: bool, monkeypatch: pytest.MonkeyPatch
+    pack: Pack, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are right, and others than without."""
-    monkeypatch.setattr(pack.transformer.Transformer, "checkpoints", checkpoints)
+    """They are right, with and without checkpoints, and others than without the control."""
     family, _ = CONTROLS[name]
     settings = pack.every_layer(family)
     model, control = controlled(name, pack.model(family))
 
-    def look(run: Live, latent: Tensor, sigma: Tensor) -> tuple[float, float]:
-        return slopes(run, latent, sigma)
+    def gradient(run: Live, latent: Tensor, sigma: Tensor) -> Tensor:
+        return run.text.pull(latent, sigma, run.objective, gradient=True).gradient
 
-    alone, _ = pack.inside(family, look, settings=settings)
-    slope, difference = pack.inside(family, look, settings=settings, model=model, control=control)
-    assert slope > 0 and relative(slope, difference) < 1e-2
-    assert relative(slope, alone) > 1e-2
+    def look(run: Live, latent: Tensor, sigma: Tensor) -> list[Tensor]:
+        slope, difference = slopes(run, latent, sigma)
+        assert slope > 0 and relative(slope, difference) < 1e-2
+        checkpointed = gradient(run, latent, sigma)
+        monkeypatch.setattr(pack.transformer.Transformer, "checkpoints", False)
+        return [checkpointed, gradient(run, latent, sigma)]
+
+    alone = pack.inside(family, gradient, settings=settings)
+    found = pack.inside(family, look, settings=settings, model=model, control=control)
+    assert relative(*found) < 1e-5 and relative(found[0], alone) > 1e-2
 
 
 @pytest.mark.parametrize("name", CONTROLS)

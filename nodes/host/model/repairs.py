@@ -151,12 +151,19 @@ def _separated(network: nn.Module, args: tuple, out: Any) -> Any:
     """A ControlNet's residuals; what stands there repeatedly does so still."""
     if not isinstance(out, dict):
         return out
-    own: dict[int, Tensor] = {}
-    for residuals in out.values():
-        for residual in residuals:
-            if isinstance(residual, Tensor) and residual._is_view():
-                own[id(residual)] = residual.clone()
-    return {name: [own.get(id(each), each) for each in found] for name, found in out.items()}
+    own: dict[int, Any] = {}
+    separated = {}
+    for name, residuals in out.items():
+        separated[name] = [_separate(residual, own) for residual in residuals]
+    return separated
+
+
+def _separate(residual: Any, own: dict[int, Any]) -> Any:
+    if isinstance(residual, Tensor) and residual._is_view():
+        if id(residual) not in own:
+            own[id(residual)] = residual.clone()
+        return own[id(residual)]
+    return residual
 
 
 def _copy(saved: Tensor) -> Tensor:
