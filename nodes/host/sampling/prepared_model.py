@@ -38,6 +38,7 @@ from ..model.gradients import (
     explaining_missing_backward,
     loss_scale,
 )
+from ..model.patch_state import unchanged_patches
 from ..model.readers.families import reader_of
 from ..model.recomputation import recomputed
 from ..model.repairs import differentiable_options
@@ -187,7 +188,8 @@ class PreparedModel:
             capture = self._capture(conds, latent, objective)
             options = capture.install(self.options, EARLY_EXIT)
             self._make_reading(options, f"{self.name} {objective.name}")
-            with self._as_current_patcher(), self._no_randomness(), uncompiled():
+            kept = unchanged_patches(self.options)
+            with self._as_current_patcher(), self._no_randomness(), uncompiled(), kept:
                 _, pull = self._read(capture, objective, conds, latent, sigma, options, gradient)
                 pulls.append(pull)
         return sum(pulls[1:], pulls[0]) if pulls else Pull.none(flat(latent))
@@ -283,7 +285,8 @@ class PreparedModel:
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
-        patchers = [self.guider.model_patcher, *self.guider.loaded_models]
+        patcher = self.guider.model_patcher
+        patchers = [patcher, *self.guider.loaded_models, *patcher.model_patches_models()]
         found = [getattr(patcher, "model", None) for patcher in patchers]
         for control in _controls(self.positive):
             found += [getattr(control, "control_model", None), getattr(control, "t2i_model", None)]
