@@ -72,8 +72,8 @@ class TinyScene(Graph):
     def realcompo(self, settings: dict | None = None, **inputs: Any) -> Links:
         """RealCompoKSampler on both, with a balancer of these settings."""
         balancer = self.balancer(**settings or {})
-        inputs = SAMPLING | {"latent_image": self.latent} | inputs
-        return self.add("RealCompoKSampler", balancer=balancer, **self._branches(), **inputs)
+        inputs = SAMPLING | {"latent_image": self.latent} | self._branches() | inputs
+        return self.add("RealCompoKSampler", balancer=balancer, **inputs)
 
     def guided_by(self, sigmas: Tensor, guider: Links, sampler: str = "euler") -> Links:
         """SamplerCustomAdvanced at these noise levels."""
