@@ -15,6 +15,7 @@ import comfy.ops
 import torch
 import torch.nn.functional as F
 from comfy.gligen import GatedSelfAttentionDense, Gligen, PositionNet
+from comfy.ldm.lumina.model import NextDiT
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
 from torch import Tensor, nn
@@ -48,6 +49,24 @@ TEXT: dict[str, Any] = {
     "hidden_act": "quick_gelu",
     "max_position_embeddings": TEXT_LENGTH,
     "eos_token_id": 49407,
+}
+TRANSFORMER: dict[str, Any] = {
+    "patch_size": 2,
+    "in_channels": LATENT_CHANNELS,
+    "dim": 192,
+    "n_layers": 6,
+    "n_refiner_layers": 1,
+    "n_heads": 6,
+    "n_kv_heads": 6,
+    "multiple_of": 64,
+    "ffn_dim_multiplier": 8 / 3,
+    "qk_norm": True,
+    "cap_feat_dim": TEXT_WIDTH,
+    "axes_dims": [8, 12, 12],
+    "axes_lens": [300, 512, 512],
+    "rope_theta": 256.0,
+    "z_image_modulation": False,
+    "time_scale": 1000.0,
 }
 UNET_PREFIX = "model.diffusion_model."
 TEXT_PREFIX = "cond_stage_model.clip_l.transformer."
@@ -83,6 +102,15 @@ class ToyUNet(UNetModel):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         tell_places(self)
+
+
+class ToyTransformer(NextDiT):
+    """ComfyUI's Lumina 2 without a norm that older versions hold and none computes."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        if hasattr(self, "norm_final"):
+            del self.norm_final
 
 
 class ToyControlNet(comfy.cldm.cldm.ControlNet):
