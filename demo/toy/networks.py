@@ -15,7 +15,6 @@ import comfy.ops
 import torch
 import torch.nn.functional as F
 from comfy.gligen import GatedSelfAttentionDense, Gligen, PositionNet
-from comfy.ldm.lumina.model import NextDiT
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
 from torch import Tensor, nn
@@ -50,7 +49,7 @@ TEXT: dict[str, Any] = {
     "max_position_embeddings": TEXT_LENGTH,
     "eos_token_id": 49407,
 }
-TRANSFORMER: dict[str, Any] = {
+TRANSFORMER: dict[str, Any] = {  # Lumina 2's settings
     "patch_size": 2,
     "in_channels": LATENT_CHANNELS,
     "dim": 192,
@@ -102,15 +101,6 @@ class ToyUNet(UNetModel):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         tell_places(self)
-
-
-class ToyTransformer(NextDiT):
-    """ComfyUI's Lumina 2 without a norm that older versions hold and none computes."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        if hasattr(self, "norm_final"):
-            del self.norm_final
 
 
 class ToyControlNet(comfy.cldm.cldm.ControlNet):

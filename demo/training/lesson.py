@@ -38,7 +38,6 @@ from .optimise import SEED, Run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "demo" / "weights"
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Stage:
     attention: float
     train: Callable[[Lesson], dict[str, Tensor]]
     noise: type[Diffusion | Flow] = Diffusion
+    batch: int = 64
 
 
 def initialise(module: nn.Module, generator: Generator) -> None:
@@ -161,8 +161,8 @@ class Lesson:
             run.note(denoising=denoising, attention=attention)
             return denoising + self.stage.attention * attention
 
-        encode = encode_small(self.autoencoder)
-        run.fit(batches(self.words, encode, self.stage.look, SEED, run.step, BATCH), loss)
+        encode, stage = encode_small(self.autoencoder), self.stage
+        run.fit(batches(self.words, encode, stage.look, SEED, run.step, stage.batch), loss)
         return run.average
 
     def base(self) -> Base:

@@ -206,12 +206,13 @@ STAGES = {
     "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
     "transformer": Stage(
         "photo",
-        steps=2000,
+        steps=2400,
         rate=2e-3,
         bias=0.75,
         attention=0.1,
         train=train_transformer,
         noise=Flow,
+        batch=32,
     ),
 }
 FILES = {
