@@ -14,6 +14,7 @@ from typing import Any
 
 from realcompo_core.sampling.fields import Setting, settings_of
 from realcompo_core.sampling.latent_guidance import GuidanceSettings
+from realcompo_core.sampling.regional_attention import RegionalSettings
 from realcompo_core.sampling.sepen_guidance import SeparationSettings
 from realcompo_core.sampling.settings import (
     LOOK,
@@ -40,6 +41,7 @@ WIDGETS: dict[str, Mapping[str, Setting]] = {
     "RealCompoBalancerSettings": BALANCER,
     "RealCompoAttentionCapture": BALANCER,
     "RealCompoLayoutGuidance": settings_of(GuidanceSettings),
+    "RealCompoRegionalAttention": settings_of(RegionalSettings),
     "SepEnGuidance": settings_of(SeparationSettings),
     "SepEnTrain": settings_of(FinetuningSettings),
 }
@@ -59,6 +61,7 @@ CHAPTERS = {
     "RealCompoBalancerSettings": "Connect its output to `settings` of RealCompo Balancer. A logit "
     "is a scale for shares: 0 is half and half, 1 is 73%, 2 is 88%, 4 is 98%.",
     "RealCompoLayoutGuidance": "",
+    "RealCompoRegionalAttention": "",
     "SepEnGuidance": "",
     "SepEnTrain": "The defaults are the paper's for one prompt.",
 }

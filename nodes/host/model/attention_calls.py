@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 OVERRIDE = "optimized_attention_override"  # in transformer options: what attends instead
+MASKS = "realcompo_masks"  # there, too: what makes the masks of attention from image to text
 FUNCTIONS = ("optimized_attention", "optimized_attention_masked")
 DEFINITIONS = "comfy.ldm.modules.attention"
 SHARED = "comfy.ldm.flux.math"  # attends for the modules of several files

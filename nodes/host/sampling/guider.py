@@ -28,6 +28,7 @@ from .latent_guidance import guidances_of, wrap_sampling
 from .own_functions import give_own_functions
 from .prepared_model import PreparedModel
 from .randomness import OwnRandomness, restore, state_of
+from .regional_attention import regional_of
 
 ADDITIONAL = "realcompo_spatial"
 ONE_SIDED = {Mode.TEXT_ONLY: Side.TEXT, Mode.SPATIAL_ONLY: Side.SPATIAL}
@@ -261,7 +262,7 @@ class RealCompoGuider(CFGGuider):
             check_patcher(name, branch.patcher, settings.downsample, settings.layers)
             layouts = distinct_layouts(branch.groundings)
             settings.check_objects(sum(len(layout.objects) for layout in layouts))
-        if dynamic or guidances_of(branch.patcher):
+        if dynamic or guidances_of(branch.patcher) or regional_of(branch.patcher):
             check_layout(name, [options for _, options in branch.positive])
         check_conditionings(branch.patcher, f"{name} positive", branch.positive)
         text = self.inputs[Side.TEXT]

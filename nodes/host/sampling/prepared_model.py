@@ -46,13 +46,14 @@ from .objective import Objective
 from .randomness import OwnRandomness, apart
 from .readings import pull_of, readings_of
 from .recorder import KEY as RECORDER
+from .regional_attention import KEY as REGIONAL
 
 COUNTER = "realcompo_rows"
 # Wrappers that decide themselves whether a model is evaluated; a reading needs its evaluation.
 CACHES = ("easycache", "lazycache")
 EVALUATING = (WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 # Keys of wrappers that treat each row of a batch by itself.
-ROW_BY_ROW = (COUNTER, RECORDER, COMPILE_KEY)
+ROW_BY_ROW = (COUNTER, RECORDER, REGIONAL, COMPILE_KEY)
 
 
 @dataclass(frozen=True)
