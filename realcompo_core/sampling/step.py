@@ -179,7 +179,7 @@ class RealCompo:
             return None
         outside = share_outside(pull.readings, self.settings.object_weights).to(pull.gradient)
         direction = against(pull.gradient, outside, movable(self.mask))
-        return Nudge(direction, at.sigma, self.passes.every)
+        return Nudge(direction, at.sigma, self.passes.every, self.schedule.coordinates)
 
     def _sigma_next(self, at: Point) -> Tensor:
         return torch.full_like(at.sigma, self.schedule.sigmas[at.step + 1])

@@ -38,10 +38,10 @@ class HostRun(Run):
         cfg: float,
         trace: Trace,
     ) -> None:
-        self.models, self.cfg, frame = models, cfg, MovingFrame()
+        self.models, self.cfg, frame = models, cfg, MovingFrame(schedule.coordinates)
         self.primary = next(iter(models.values()))
         objective, steps = composition(settings), schedule.steps
-        branches = {s: HostBranch(s, model, objective, steps) for s, model in models.items()}
+        branches = {s: HostBranch(s, model, objective, schedule) for s, model in models.items()}
         self.host_branches = list(branches.values())
         method = RealCompo(branches, settings, schedule, cfg, gradient_passes(settings))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ....realcompo_core.sampling.branch import Point, Prediction, Side
 from ....realcompo_core.sampling.moving_frame import movable
 from ....realcompo_core.sampling.pull import Pull
+from ....realcompo_core.sampling.schedule import Schedule
 from .latent_guidance import guidances_of, guided
 from .objective import Objective
 from .prepared_model import Denoised, PreparedModel
@@ -18,12 +19,14 @@ from .prepared_model import Denoised, PreparedModel
 class HostBranch:
     """The core's :class:`~realcompo_core.sampling.branch.Branch` on one of the host's models.
 
-    ``objective`` is what the balance reads and minimises. ``steps`` is the length of the run, by
+    ``objective`` is what the balance reads and minimises. ``schedule`` is that of the run, by
     which a model's own guidance reckons; ``mask`` [B, C, H, W] is 0 where the latent must stay.
     """
 
-    def __init__(self, side: Side, model: PreparedModel, objective: Objective, steps: int) -> None:
-        self.side, self.model, self.objective, self.steps = side, model, objective, steps
+    def __init__(
+        self, side: Side, model: PreparedModel, objective: Objective, schedule: Schedule
+    ) -> None:
+        self.side, self.model, self.objective, self.schedule = side, model, objective, schedule
         self.mask: Tensor | None = None
 
     @property
@@ -60,7 +63,7 @@ class HostBranch:
         if not at.first:
             return at.latent
         mask = movable(self.mask)
-        return guided(self.model, at.latent, at.sigma, mask, at.step, self.steps)
+        return guided(self.model, at.latent, at.sigma, mask, at.step, self.schedule)
 
 
 def _prediction(denoised: Denoised, latent: Tensor, moved: Tensor) -> Prediction:

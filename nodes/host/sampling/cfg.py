@@ -78,15 +78,14 @@ class SamplersGuidance:
         denoised = prediction.guided(self.cfg)
         if not self.functions:
             return denoised
+        frame = self.frame
         seen = {
-            "cond_denoised": prediction.cond,
-            "uncond_denoised": prediction.uncond,
-            "input": latent,
+            "cond_denoised": frame.told(prediction.cond),
+            "uncond_denoised": frame.told(prediction.uncond),
+            "input": frame.kept(latent, sigma),
         }
-        offset = self.frame.offset
-        seen = {name: tensor - offset for name, tensor in seen.items()}
         fixed = {"cond_scale": self.cfg, "sigma": sigma}
         for function in self.functions:
-            told = {"denoised": denoised - offset}
-            denoised = function(self.arguments | fixed | seen | told) + offset
+            told = {"denoised": frame.told(denoised)}
+            denoised = frame.pictured(function(self.arguments | fixed | seen | told))
         return denoised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from comfy.model_patcher import ModelPatcher
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ....realcompo_core.errors import InputError, within
 from ....realcompo_core.sampling.attention import Layers
+from ....realcompo_core.sampling.coordinates import Coordinates
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.settings import BalancerSettings, Mode
 from ....realcompo_core.words.grounding import grounded
@@ -78,8 +80,8 @@ def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
         raise InputError("spatial model", "the text model's sampling type", got, fix)
 
 
-def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
-    """Return the schedule of a run's sigmas [steps + 1].
+def schedule_of(sigmas: Tensor, settings: BalancerSettings, coordinates: Coordinates) -> Schedule:
+    """Return the schedule of a run's sigmas [steps + 1], which mean what ``coordinates`` say.
 
     Raises :class:`InputError` where they are not numbers, and for two branches where they ascend.
     """
@@ -95,7 +97,8 @@ def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
             "be put back (FlipSigmas, restarts) in the modes text only and spatial only."
         )
         raise InputError("sigmas", "noise levels that descend", "some that ascend", fix)
-    return Schedule(values, settings.warmup_steps(len(values) - 1), settings.every)
+    schedule = Schedule(values, 0, settings.every, coordinates)
+    return replace(schedule, warmup=settings.warmup_steps(schedule.steps, schedule.blank))
 
 
 def _bases(sampling: type) -> str:

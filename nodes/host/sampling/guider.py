@@ -25,6 +25,7 @@ from .checks import check_latent, check_layout, check_pair, check_patcher, sched
 from .fitting import check_conditionings
 from .holding import HoldingSampler
 from .latent_guidance import guidances_of, wrap_sampling
+from .noising import coordinates_of
 from .own_functions import give_own_functions
 from .prepared_model import PreparedModel
 from .randomness import OwnRandomness, restore, state_of
@@ -113,7 +114,7 @@ class RealCompoGuider(CFGGuider):
 
         with naming(self.node):
             check_latent(self.model_patcher, latent_image)
-            schedule = schedule_of(sigmas, self.settings)
+            schedule = schedule_of(sigmas, self.settings, coordinates_of(self.model_patcher))
             self.trace.begin(self.settings, self._layout(), schedule)
             try:
                 if self.settings.mode in ONE_SIDED:
@@ -192,7 +193,7 @@ class RealCompoGuider(CFGGuider):
         told = run.frame.reporting(callback)
         samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
         run.make_pending_move(sigmas[-1:].to(samples.device))
-        return run.frame.seen(samples)
+        return run.frame.pictured(samples)
 
     def _own_model(self) -> PreparedModel:
         return PreparedModel(self.side.value, self, self.trace.rows)

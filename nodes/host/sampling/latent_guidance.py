@@ -19,6 +19,7 @@ from ....realcompo_core.sampling.moving_frame import MovingFrame, movable
 from ....realcompo_core.sampling.schedule import Schedule
 from ..model.gradients import differentiable_patcher, reserve_gradient_memory
 from .checks import check_flat, check_layout
+from .noising import coordinates_of
 from .objective import Objective
 from .prepared_model import PreparedModel
 
@@ -85,14 +86,14 @@ def guided(
     sigma: Tensor,
     mask: Tensor | float,
     step: int,
-    steps: int,
+    schedule: Schedule,
 ) -> Tensor:
     """Return the latent [B, C, H, W] at which a model is evaluated at this step.
 
     It is the same object if nothing guides the model. ``mask`` is 0 where the latent must stay.
     """
     for guidance in guidances_of(model.guider.model_patcher):
-        if guidance.settings.guides(step, steps):
+        if guidance.settings.guides(step, schedule):
             latent = guidance.moved(model, latent, sigma, mask)
     return latent
 
@@ -101,9 +102,10 @@ class GuidedRun:
     """One sampling run of a guided model, in a frame that moves with the latent."""
 
     def __init__(self, model: PreparedModel, sigmas: Tensor, mask: Tensor | None) -> None:
-        self.model, self.schedule = model, Schedule(sigmas.tolist())
-        self.mask = movable(mask)
-        self.frame = MovingFrame()
+        coordinates = coordinates_of(model.guider.model_patcher)
+        self.model, self.mask = model, movable(mask)
+        self.schedule = Schedule(sigmas.tolist(), coordinates=coordinates)
+        self.frame = MovingFrame(coordinates)
         self.last_step = -1
 
     def predict(
@@ -116,7 +118,7 @@ class GuidedRun:
         options: dict,
     ) -> list[Tensor]:
         """As the host's ``calc_cond_batch``, at the sampler's latent ``x`` [B, C, H, W]."""
-        latent, step = self.frame.seen(x), self.schedule.step(float(timestep.max()))
+        latent, step = self.frame.seen(x, timestep), self.schedule.step(float(timestep.max()))
         if step > self.last_step:
             self.last_step = step
             latent = self._moved(latent, timestep, step)
@@ -124,8 +126,8 @@ class GuidedRun:
         return [self.frame.told(out) for out in found]
 
     def _moved(self, latent: Tensor, sigma: Tensor, step: int) -> Tensor:
-        moved = guided(self.model, latent, sigma, self.mask, step, self.schedule.steps)
-        self.frame.move(moved - latent)
+        moved = guided(self.model, latent, sigma, self.mask, step, self.schedule)
+        self.frame.move(moved - latent, sigma)
         return moved
 
 
@@ -151,4 +153,4 @@ def _sample_guided(
     extra_args = extra_args | {"model_options": options}
     told = run.frame.reporting(callback)
     samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
-    return run.frame.seen(samples)
+    return run.frame.pictured(samples)
