@@ -64,7 +64,8 @@ def draw_object(draw: ImageDraw.ImageDraw, box: Box, phrase: str, ink: Ink) -> N
     left, top = MARGIN + box.x0 * width, MARGIN + box.y0 * height
     right, bottom = MARGIN + box.x1 * width, MARGIN + box.y1 * height
     faint = Image.blend(Image.new("RGB", (1, 1), GROUND), Image.new("RGB", (1, 1), ink), 0.3)
-    draw.rounded_rectangle((left, top, right, bottom), 18, fill=faint.getpixel((0, 0)), outline=ink, width=6)
+    edges = left, top, right, bottom
+    draw.rounded_rectangle(edges, 18, fill=faint.getpixel((0, 0)), outline=ink, width=6)
     words = phrase.replace(" ", "\n")
     middle = (left + right) / 2, (top + bottom) / 2
     font = ImageFont.load_default(size=40)

@@ -21,7 +21,7 @@ class Objects:
 
     ``members`` are the layout's objects, by number, that each object stands for, ``parts`` their
     regions [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in
-    latent cells.
+    latent cells. ``words`` are the positions of all words of the prompt.
     """
 
     phrases: tuple[str, ...]
@@ -29,6 +29,7 @@ class Objects:
     parts: tuple[Tensor, ...]
     members: tuple[tuple[int, ...], ...]
     corner: tuple[int, int] = (0, 0)
+    words: tuple[int, ...] = ()
 
     @property
     def regions(self) -> Tensor:
@@ -52,15 +53,21 @@ class Objects:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A layout and, for each of its objects, the token positions of its phrase in one prompt."""
+    """A layout and, for each of its objects, the token positions of its phrase in one prompt.
+
+    ``words`` are the positions of all words of the prompt; none where they are not known.
+    """
 
     layout: Layout
     tokens: tuple[tuple[int, ...], ...]
+    words: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, layout: Layout, encoders: Sequence[Tokenized]) -> Grounding:
         """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
-        return cls(layout, locate_in(layout, encoders))
+        pieces = chain.from_iterable(encoder.pieces for encoder in encoders)
+        words = sorted({row for piece in pieces for row in piece.positions})
+        return cls(layout, locate_in(layout, encoders), tuple(words))
 
     @classmethod
     def anywhere(cls, phrases: Sequence[str], encoders: Sequence[Tokenized]) -> Grounding:
@@ -95,7 +102,7 @@ class Grounding:
         groups = tuple(map(tuple, members.values()))
         phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
         parts = tuple(regions[list(group)] for group in groups)
-        return Objects(phrases, tuple(members), parts, groups)
+        return Objects(phrases, tuple(members), parts, groups, words=self.words)
 
 
 def distinct_layouts(groundings: Sequence[Grounding]) -> list[Layout]:

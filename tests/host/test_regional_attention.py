@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +17,12 @@ from testkit.scene import Scene
 
 FAMILIES = list(tiny.FAMILIES)
 SIZE = {"width": 64, "height": 64, "gligen": False}
-WHOLE = {"strength": 1.0, "end": 1.0, "softness": 0.0}
+WHOLE = {"strength": 1.0, "end": 1.0, "emphasis": 5.0, "softness": 0.0}
 OVERRIDE = "optimized_attention_override"
 # Corners at thirds of the latent, so that the borders of no family's patches agree with them.
 LAYOUT = "a red cube: 0 0 0.33 1\na blue ball: 0.66 0 1 1"
 TOKENS = ((1, 2), (4,))
+optimized_attention: Any = None  # as other packs import it
 
 
 class Regions(Scene):
@@ -106,14 +108,15 @@ def test_it_is_attention_with_other_words_left_out(host: Host) -> None:
         height, width = options["activations_shape"][-2:]
         regions = layout.rasterise(height, width).flatten(1)
         logits = torch.zeros(len(q), 1, q.shape[1], k.shape[1])
-        for (words, region), row in product(zip(words_of, regions, strict=True), range(len(q))):
-            if options["cond_or_uncond"][row] == 0:
-                logits[row, 0, :, words] = region.log()[:, None]
+        row = options["cond_or_uncond"].index(0)
+        for words, region in zip(words_of, regions, strict=True):
+            logits[row, 0, :, words] = (region * 5.0**region).log()[:, None]
+        logits[row, 0, :, 8:] = (1 - regions.sum(dim=0)).log()[
+            :, None
+        ]  # "a red cube and a blue ball"
         q, k, v = (t.unflatten(-1, (options["n_heads"], -1)).transpose(1, 2) for t in (q, k, v))
         logits = logits + q @ k.mT / q.shape[-1] ** 0.5
         return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
-
-    from itertools import product
 
     words_of = [[2, 3], [6, 7]]
     layout = host.run(scene, layout=scene.layout)["layout"]
@@ -156,22 +159,22 @@ def test_odd_sizes(host: Host, size: tuple[int, int]) -> None:
     assert silent_outside(maps, found["layout"].rasterise(*maps.shape[-2:]))
 
 
-def test_other_packs_still_attend(host: Host) -> None:
+def test_other_packs_still_attend(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """IPAdapter's kind of patch, which calls attention without the options."""
-    import comfy.ldm.modules.attention as attention
+    from comfy.ldm.modules import attention
 
+    here = sys.modules[__name__]
+    monkeypatch.setattr(here, "optimized_attention", attention.optimized_attention)
     calls = []
 
     def occupant(q: Tensor, k: Tensor, v: Tensor, options: dict) -> Tensor:
         calls.append(q.shape)
         return optimized_attention(q, k, v, options["n_heads"])
 
-    globals()["optimized_attention"] = attention.optimized_attention
-
     def occupied(model: Any) -> Any:
         clone = model.clone()
         for layer in reader_of(host, model).layers():
-            clone.set_model_attn2_replace(occupant, *layer.key[:2], layer.key[2])
+            clone.set_model_attn2_replace(occupant, *layer.key)
         return clone
 
     host.functions["occupied"] = occupied
@@ -272,7 +275,7 @@ def test_checkpointing_changes_no_gradient(host: Host) -> None:
 def test_a_conditioning_without_a_layout_is_refused(host: Host) -> None:
     scene = Regions()
     plain = scene.add("CLIPTextEncode", clip=scene.clip, text="a cube")[0]
-    with pytest.raises(PromptError, match="Regional Attention.*a conditioning with a layout"):
+    with pytest.raises(PromptError, match=r"Regional Attention.*a conditioning with a layout"):
         host.run(scene, latent=scene.drawn(scene.regional(), positive=plain))
     scene.spatial_model, scene.spatial = scene.regional(), plain
     with pytest.raises(PromptError, match="spatial positive: expected a conditioning with"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ....realcompo_core.errors import InputError
-from ....realcompo_core.sampling.regional_attention import Hearing
+from ....realcompo_core.sampling.regional_attention import Hearing, RegionalSettings
 from .attention_calls import MASKS, OVERRIDE, replaced_attention
 from .readers.reader import Reader, Site, Size, TextRows
 from .readers.transformer import additive
@@ -28,9 +28,14 @@ class RegionalAttention:
     """
 
     def __init__(
-        self, reader: Reader, parts: Sequence[Part | None], rows: int, size: Size, strength: float
+        self,
+        reader: Reader,
+        parts: Sequence[Part | None],
+        rows: int,
+        size: Size,
+        settings: RegionalSettings,
     ) -> None:
-        self.reader, self.parts, self.strength = reader, parts, strength
+        self.reader, self.parts, self.settings = reader, parts, settings
         self.rows, self.size = rows, size
         self.announced = False  # whether the next attention is from image to text
         self.layer: Mapping[str, Any] = {}  # options of the layer that another pack attends for
@@ -94,12 +99,11 @@ class RegionalAttention:
         if part is None or site is None:
             return mask
         hearing, text = part
-        height, width = site.grid
-        image = slice(site.image, site.image + height * width)
-        found = hearing.log_mask(height, width, self.strength)
+        image = slice(site.image, site.image + site.grid[0] * site.grid[1])
+        found = hearing.log_mask(site.grid, text.count - text.added, self.settings)
         for start in site.texts:
-            columns = [start + text.added + token for token in hearing.tokens]
-            _check(image.stop <= queries and max(columns) < keys, queries, keys)
+            columns = slice(start + text.added, start + text.count)
+            _check(image.stop <= queries and columns.stop <= keys, queries, keys)
             mask[image, columns] = found
         return mask
 

@@ -106,7 +106,7 @@ class Regional:
         check_frames(x)
         size = (x.shape[-2], x.shape[-1])
         parts = [each and (self._hearing(each, size), each.text) for each in found]
-        return RegionalAttention(reader_of(model), parts, x.shape[0], size, self.settings.strength)
+        return RegionalAttention(reader_of(model), parts, x.shape[0], size, self.settings)
 
     def _hearing(self, watched: Watched, size: tuple[int, int]) -> Hearing:
         hearing = Hearing.of(watched.objects, self.settings.softness * min(size))

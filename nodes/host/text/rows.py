@@ -158,7 +158,10 @@ def _layers(encoder: SDClipModel) -> int:
 
 
 def _weightless(chunks: Chunks) -> list[list[tuple]]:
-    return [[(token[0], 1.0) for token in chunk] for chunk in chunks]
+    found = []
+    for chunk in chunks:
+        found.append([(token[0], 1.0) for token in chunk])
+    return found
 
 
 def _unknown(encoders: Mapping[str, Chunks]) -> InputError:
