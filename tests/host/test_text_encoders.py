@@ -183,7 +183,10 @@ def objects(host: Host, clip: Any, prompt: str) -> tuple[Graph, Any]:
     )
 
 
-@pytest.mark.parametrize("family", ["chroma", "z-image", "lumina2"])
+BALANCED = [name for name in ("chroma", "z-image", "lumina2", "hidream") if name in FAMILIES]
+
+
+@pytest.mark.parametrize("family", BALANCED)
 def test_a_transformer_is_balanced_by_the_words_of_its_own_encoder(
     fresh: Host, family: str
 ) -> None:
