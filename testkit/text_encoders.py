@@ -12,7 +12,7 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -149,7 +149,7 @@ def _simplify(encoder: Any, width: int) -> None:
 
 
 @contextmanager
-def _vocabularies_once() -> Iterator[None]:
+def _vocabularies_once() -> Generator[None]:
     """Load a vocabulary that several families have only once."""
     from transformers import PreTrainedTokenizerBase
 

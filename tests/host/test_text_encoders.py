@@ -87,6 +87,18 @@ def test_letters_of_other_scripts_are_found_where_a_vocabulary_has_them(
         assert differing and differing <= set(found)  # their first byte may be the same
 
 
+@pytest.mark.parametrize("family", ["sd3", "chroma", "z-image"])
+def test_words_that_look_the_same_are_the_same(host: Host, family: str) -> None:
+    """Escaped brackets, curly quotes and underscores."""
+    clip = text_encoders.clip_of(family)
+    prompt = "a robot \\(old\\) with the king\u2019s red_cube"
+    for phrase in ("robot (old)", r"robot \(old\)", "the king's", "red cube", "red_cube"):
+        (found,) = rows(host, clip, prompt, phrase)
+        assert found
+    with pytest.raises(ValueError, match="phrase 'bot'"):
+        rows(host, clip, prompt, "bot")
+
+
 def test_sd3_has_rows_in_clip_and_in_t5(host: Host) -> None:
     """Both CLIPs share rows, T5's are behind their 77."""
     (found,) = rows(host, text_encoders.clip_of("sd3"), "a red car", "red car")
@@ -171,7 +183,10 @@ def objects(host: Host, clip: Any, prompt: str) -> tuple[Graph, Any]:
     )
 
 
-@pytest.mark.parametrize("family", ["chroma", "z-image", "lumina2"])
+BALANCED = [name for name in ("chroma", "z-image", "lumina2", "hidream") if name in FAMILIES]
+
+
+@pytest.mark.parametrize("family", BALANCED)
 def test_a_transformer_is_balanced_by_the_words_of_its_own_encoder(
     fresh: Host, family: str
 ) -> None:

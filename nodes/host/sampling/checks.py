@@ -35,7 +35,8 @@ def check_layout(name: str, positive: list[dict]) -> None:
             "or sample without guidance and in the mode fixed. "
             "If it is connected, a node in between drops the layout: Conditioning (Concat) and "
             "(Average) keep that of conditioning_to only, and some nodes keep none. Put such nodes "
-            "before it, or use Conditioning (Combine)."
+            "before it, use Conditioning (Combine), or RealCompo Tie Layout behind a node that has "
+            "encoded the prompt itself."
         )
         raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ LLAMA = "conditioning_llama3"
 Chunks = Sequence[Sequence[tuple]]  # of one encoder: (token, weight, word id)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Rows:
     """Where the tokens of each encoder stand: their rows, by their number there.
 
@@ -37,12 +36,7 @@ class Rows:
     """
 
     count: int
-    of: dict[str, dict[int, Row]] = field(default_factory=dict)
-
-    def add(self, encoder: str, number: int, row: int) -> None:
-        """Give a token of an encoder one more row."""
-        own = self.of.setdefault(encoder, {})
-        own[number] = (*own.get(number, ()), row)
+    of: Mapping[str, dict[int, Row]]
 
 
 def rows_of(clip: Any, encoders: Mapping[str, Chunks]) -> Rows:
@@ -57,42 +51,60 @@ def rows_of(clip: Any, encoders: Mapping[str, Chunks]) -> Rows:
         found = _asked(clip.cond_stage_model, encoders)
     except Exception as error:  # whatever a text model does with what is no feature
         raise _unknown(encoders) from error
-    if not found.of:
+    if not any(found.of.values()):
         raise _unknown(encoders)
     return found
 
 
 def _side_by_side(encoders: Mapping[str, Chunks]) -> Rows:
     """The rows of CLIP's encoders: all tokens of all chunks, each with those of the others."""
-    numbers = {name: range(sum(map(len, chunks))) for name, chunks in encoders.items()}
-    found = Rows(max(map(len, numbers.values())))
-    for name, tokens in numbers.items():
-        for number in tokens:
-            found.add(name, number, number)
-    return found
+    lengths = {name: sum(map(len, chunks)) for name, chunks in encoders.items()}
+    rows = {name: _in_order(length) for name, length in lengths.items()}
+    return Rows(max(lengths.values()), rows)
+
+
+def _in_order(count: int) -> dict[int, Row]:
+    return {number: (number,) for number in range(count)}
 
 
 def _asked(model: Any, encoders: Mapping[str, Chunks]) -> Rows:
     numbering, starts = _numbering(model)
     if not starts:
-        return Rows(0)  # it would encode in earnest
+        return Rows(0, {})  # it would encode in earnest
+    features, options = _encoded(numbering, encoders)
+    count, text = features.shape[1], features[0]
+    if ADAPTED in options:
+        return Rows(count, {"t5xxl": _in_order(len(options[ADAPTED]))})
+    if LLAMA in options:
+        llama = options[LLAMA][0, 0]
+        text = torch.cat([text, llama, llama])
+    return Rows(count, {encoder: _rows(text, start) for encoder, start in starts.items()})
+
+
+def _encoded(model: Any, encoders: Mapping[str, Chunks]) -> tuple[Tensor, dict]:
+    """What a text model makes of tokens without weights: features [1, rows, width], and options."""
     weightless = {name: _weightless(chunks) for name, chunks in encoders.items()}
     with torch.no_grad():
-        features, _, *rest = numbering.encode_token_weights(weightless)
-    options = rest[0] if rest else {}
-    found = Rows(features.shape[1])
-    if ADAPTED in options:
-        for number in range(len(options[ADAPTED])):
-            found.add("t5xxl", number, number)
-        return found
-    text = [features[0]]
-    if LLAMA in options:
-        text += [options[LLAMA][0, 0]] * 2
-    for encoder, start in starts.items():
-        numbers = chain.from_iterable(_numbers(part, start) for part in text)
-        for row, number in enumerate(numbers):
-            if number >= 0:
-                found.add(encoder, number, row)
+        features, _, *options = model.encode_token_weights(weightless)
+    return features, options[0] if options else {}
+
+
+def _weightless(chunks: Chunks) -> list[list[tuple]]:
+    found = []
+    for chunk in chunks:
+        found.append([(token[0], 1.0) for token in chunk])
+    return found
+
+
+def _rows(text: Tensor, start: int) -> dict[int, Row]:
+    """The rows of one encoder's tokens in a text [rows, width], by their numbers from ``start``."""
+    text = text[:, ::64]  # every encoder is wider
+    own = (text >= start) & (text < start + SPACING)
+    numbers = torch.where(own, text - start, -1).amax(dim=-1).long().tolist()
+    found: dict[int, Row] = {}
+    for row, number in enumerate(numbers):
+        if number >= 0:
+            found[number] = (*found.get(number, ()), row)
     return found
 
 
@@ -109,12 +121,6 @@ def _numbering(model: Any) -> tuple[Any, dict[str, int]]:
             stand_in.encode = _encode(encoder, start)
             numbering._modules[name] = stand_in
     return numbering, starts
-
-
-def _numbers(features: Tensor, start: int) -> list[int]:
-    """The number that each row of features [rows, width] has of one encoder; -1 for none."""
-    own = (features >= start) & (features < start + SPACING)
-    return torch.where(own, features - start, -1).amax(dim=-1).long().tolist()
 
 
 def _encode(encoder: SDClipModel, start: int) -> Callable:
@@ -155,13 +161,6 @@ def _layers(encoder: SDClipModel) -> int:
     if isinstance(encoder.layer, list):
         return len(encoder.layer)
     return 2 if encoder.layer == "all" else 0  # a text model may drop the first
-
-
-def _weightless(chunks: Chunks) -> list[list[tuple]]:
-    found = []
-    for chunk in chunks:
-        found.append([(token[0], 1.0) for token in chunk])
-    return found
 
 
 def _unknown(encoders: Mapping[str, Chunks]) -> InputError:

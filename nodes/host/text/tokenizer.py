@@ -50,9 +50,9 @@ def prompt_of(clip: Any, text: str, text_l: str = "") -> Prompt:
         encoders = _apart(encoders, text_l, tokenize)
     rows = rows_of(clip, encoders)
     tokenized = []
-    for name, own in rows.of.items():
+    for name in filter(rows.of.get, encoders):
         encoder = Encoder(name, tokenize, Vocabulary(_part(clip.tokenizer, name).inv_vocab))
-        tokenized.append(Tokenized(encoder.pieces(encoders[name], own.get), encoder))
+        tokenized.append(Tokenized(encoder.pieces(encoders[name], rows.of[name].get), encoder))
     return Prompt(tokenized, rows.count)
 
 
