@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .tiny_family import POOLED, is_newer_host
+from .tiny_family import is_newer_host
 from .tiny_transformers import FAMILIES, randomise, settings
 
 Applied = tuple[Any, Any]
@@ -83,7 +83,7 @@ def sd35(model: Any) -> Applied:
         double_y_emb=True,
         attention_head_dim=64,
         num_attention_heads=3,
-        adm_in_channels=POOLED,
+        adm_in_channels=settings("sd3")["adm_in_channels"],
         **made(),
     )
     return model, controlnet(network, "sd3", ["y"], ControlNetSD35)
