@@ -183,7 +183,7 @@ def objects(host: Host, clip: Any, prompt: str) -> tuple[Graph, Any]:
     )
 
 
-BALANCED = [name for name in ("chroma", "z-image", "lumina2", "hidream") if name in FAMILIES]
+BALANCED = [name for name in ("chroma", "lumina2", "hidream") if name in FAMILIES]
 
 
 @pytest.mark.parametrize("family", BALANCED)
