@@ -96,9 +96,9 @@ def test_a_run_lets_go_of_its_models_at_once(pack: Pack, mode: str, fails: bool)
     gc.collect()
     gc.disable()
     try:
-        with failing(pack, "sd3", break_down, 1) if fails else nullcontext():
-            with pytest.raises(RuntimeError) if fails else nullcontext():
-                pack.run("sd3", pack.settings(mode), model=model)
+        fault = failing(pack, "sd3", break_down, 1) if fails else nullcontext()
+        with fault, pytest.raises(RuntimeError) if fails else nullcontext():
+            pack.run("sd3", pack.settings(mode), model=model)
         del model
         assert gone() is None
     finally:
