@@ -11,7 +11,7 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from torch import Tensor, nn
 
-from .....realcompo_core.sampling.attention import Layers, token_probabilities
+from .....realcompo_core.sampling.attention import Keys, Layers, token_probabilities
 from .reader import Layer, Reader, Seen, Size, TextRows, check_factor
 
 TARGET_CELLS = 16 * 16  # the papers read attention at 16x16
@@ -91,8 +91,8 @@ class UNet(Reader):
 class CrossAttention(Seen):
     """One block's queries [rows, pixels, heads*d] and keys [rows, text tokens, heads*d]."""
 
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens [B, T, h, w], under a softmax over the text.
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w]; the text is all that there is.
 
         A batch with a longer text repeats this one, which then shares each token's probability.
         """
