@@ -310,7 +310,7 @@ if is_newer_host():
     FAMILIES |= newer_families(FAMILIES["cosmos2"])
 
 
-def patcher(name: str) -> Any:
+def patcher(name: str, seed: int = 0) -> Any:
     """Return a model of a family, loaded as the host's executor loads one: in inference mode."""
     import comfy.model_patcher
     import comfy.supported_models
@@ -323,7 +323,7 @@ def patcher(name: str) -> Any:
     with torch.inference_mode():
         model = config.get_model({}, "", device=device)
         family.small(model.diffusion_model)
-        randomise(model, 0)
+        randomise(model, seed)
         model.eval()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
 

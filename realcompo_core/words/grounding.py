@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
-from .tokens import Tokenizer, locate
+from .tokenized import Tokenized, locate_in, words_in
+from .tokens import describe
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Objects:
 
     ``members`` are the layout's objects, by number, that each object stands for, ``parts`` their
     regions [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in
-    latent cells.
+    latent cells. ``words`` are the positions of all words of the prompt.
     """
 
     phrases: tuple[str, ...]
@@ -28,6 +29,7 @@ class Objects:
     parts: tuple[Tensor, ...]
     members: tuple[tuple[int, ...], ...]
     corner: tuple[int, int] = (0, 0)
+    words: tuple[int, ...] = ()
 
     @property
     def regions(self) -> Tensor:
@@ -51,18 +53,24 @@ class Objects:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A layout and, for each of its objects, the token positions of its phrase in one prompt."""
+    """A layout and, for each of its objects, the token positions of its phrase in one prompt.
+
+    ``words`` are the positions of all words of the prompt; none where they are not known.
+    """
 
     layout: Layout
     tokens: tuple[tuple[int, ...], ...]
+    words: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def of(cls, layout: Layout, encoders: Sequence[Tokenized]) -> Grounding:
         """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
-        return cls(layout, locate(layout, prompt, tokenizer))
+        pieces = chain.from_iterable(encoder.pieces for encoder in encoders)
+        words = sorted({row for piece in pieces for row in piece.positions})
+        return cls(layout, locate_in(layout, encoders), tuple(words))
 
     @classmethod
-    def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def anywhere(cls, phrases: Sequence[str], encoders: Sequence[Tokenized]) -> Grounding:
         """Ground objects that may stand anywhere, for losses that hold them against each other.
 
         Raises :class:`InputError` for fewer than two, and where one is missing or shares a word of
@@ -72,10 +80,11 @@ class Grounding:
             fix = "Write one object a line, each in words of the prompt."
             raise InputError("objects", "two objects or more", str(len(phrases)), fix)
         objects = tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)
-        found = cls.of(Layout(objects), prompt, tokenizer)
+        found = cls.of(Layout(objects), encoders)
         positions = list(chain.from_iterable(found.tokens))
         if len(set(positions)) < len(positions):
-            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt!r}"
+            prompt = describe(words_in(encoders))
+            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt}"
             fix = "Name each object by words of the prompt that no other has."
             raise InputError("objects", expected, got, fix)
         return found
@@ -93,7 +102,7 @@ class Grounding:
         groups = tuple(map(tuple, members.values()))
         phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
         parts = tuple(regions[list(group)] for group in groups)
-        return Objects(phrases, tuple(members), parts, groups)
+        return Objects(phrases, tuple(members), parts, groups, words=self.words)
 
 
 def distinct_layouts(groundings: Sequence[Grounding]) -> list[Layout]:

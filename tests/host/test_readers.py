@@ -20,7 +20,6 @@ from testkit.live_run import Live, relative
 from testkit.tiny_runs import TOKENS, Pack, noise_of, slopes, stock
 
 FAMILIES = list(tiny.FAMILIES)
-TIMED = [name for name in FAMILIES if tiny.FAMILIES[name].frames]
 # Where text, or the image, has attended to itself before the first layer that can be read.
 MIXED_TEXT = ("z-image", "lumina2", "hunyuan image", "omnigen2", "krea2", "boogu")
 MIXED_IMAGE = ("z-image", "lumina2", "omnigen2", "pixart", "wan", "cosmos2", "anima", "boogu")
@@ -287,14 +286,6 @@ def test_attention_is_recorded_in_any_run(pack: Pack, name: str) -> None:
     assert len(readings) == 3
     grid = pack.reader(model).grid(tiny.FAMILIES[name].size)
     assert all(reading.attention.shape == (1, 2, *grid) for reading in readings)
-
-
-@pytest.mark.parametrize("name", TIMED)
-@pytest.mark.parametrize("mode", ["fixed", "dynamic"])
-def test_latents_with_a_time_are_refused_by_name(pack: Pack, name: str, mode: str) -> None:
-    model = type(pack.model(name).model).__name__
-    with pytest.raises(ValueError, match=f"text model.*{model}, whose latents have a time"):
-        pack.run(name, pack.settings(mode))
 
 
 def test_attention_of_several_frames_is_refused(pack: Pack) -> None:

@@ -42,6 +42,19 @@ class TextRows:
 
 
 @dataclass(frozen=True)
+class Site:
+    """Where image and text are among a layer's tokens.
+
+    ``grid`` is the image's rows and columns, ``image`` its first query; ``texts`` are the first
+    keys of the text, several where a batch repeats it.
+    """
+
+    grid: Size
+    image: int
+    texts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Seen(ABC):
     """The queries and keys of one layer, for a batch of conditionings.
 
@@ -78,6 +91,7 @@ class Reader(ABC):
 
     gradient_memory: float
     checkpoints = False
+    hears_override = True  # whether its attention gets the transformer options
 
     def __init__(self, network: Any) -> None:
         self.network = network
@@ -100,6 +114,17 @@ class Reader(ABC):
     @abstractmethod
     def recomputable(self, read: Sequence[Layer]) -> list[nn.Module]:
         """Return the blocks that checkpointing recomputes in a pass that reads these layers."""
+
+    @abstractmethod
+    def announcers(self) -> list[nn.Module]:
+        """Return the modules after whose call the next attention is from image to text."""
+
+    @abstractmethod
+    def site(self, keys: int, text: TextRows, size: Size, options: Mapping[str, Any]) -> Site:
+        """Return where image and text are in a layer with so many keys.
+
+        ``size`` is that of the latent in cells, ``options`` are the layer's transformer options.
+        """
 
     @abstractmethod
     def install(

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
 from .....realcompo_core.sampling.attention import Keys, Layers, joint_probabilities
-from ..attention_calls import OVERRIDE, replaced_attention
+from ..attention_calls import MASKS, OVERRIDE, replaced_attention
 from .placing import SECOND_QUARTER, THIRDS, Share
-from .reader import Layer, Reader, Seen, Size, TextRows, check_factor
+from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
 
 KEY = "realcompo_reader"
 POST_INPUT = "post_input"  # patches of a network's first tokens; USO adds some before the text's
@@ -48,7 +48,6 @@ class Transformer(Reader):
     gradient_memory = 2.5
     checkpoints = True
     placing: Share = SECOND_QUARTER
-    hears_override = True  # whether its attention gets the transformer options
 
     def layers(self) -> list[Layer]:
         """Return the layers between image and text, in execution order."""
@@ -78,6 +77,16 @@ class Transformer(Reader):
     def spans(self, keys: int, image: int, text: TextRows) -> Spans:
         """Return where image and text begin among so many keys, ``image`` of them the latent's."""
         raise NotImplementedError
+
+    def announcers(self) -> list[nn.Module]:
+        """Return the modules that attend."""
+        return [layer.module for layer in self.layers()]
+
+    def site(self, keys: int, text: TextRows, size: Size, options: Mapping[str, Any]) -> Site:
+        """Return where all tokens of the latent and the text's rows are."""
+        rows, columns = self.grid(size)
+        spans = self.spans(keys, rows * columns, text)
+        return Site((rows, columns), spans.image, (spans.text,))
 
     def usual(self) -> list[Layer]:
         """Return the layers that place objects best, as far as is known."""
@@ -214,7 +223,7 @@ class _Listener:
         **kwargs: Any,
     ) -> Tensor:
         """Apply the model to a latent [B, C, H, W] or [B, C, 1, H, W], as a wrapper of the host."""
-        _check_frames(x)
+        check_frames(x)
         self.options, self.size = transformer_options, (x.shape[-2], x.shape[-1])
         with self._listening():
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
@@ -247,7 +256,7 @@ class _Listener:
             return
         q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
-        mask = None if mask is None else _additive(mask, q.dtype)
+        mask = self._mask(q, k) if mask is None else additive(mask, q.dtype)
         self.report(JointAttention(q, k, self.options, self.reader, self.size, mask, self.added))
         if self.last and layer is self.layers[-1]:
             self.last()
@@ -264,6 +273,11 @@ class _Listener:
             return args
 
         return [before, *patches, after]
+
+    def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """What masks the call after this one has heard it: no override does so before."""
+        masks = None if self.reader.hears_override else self.options.get(MASKS)
+        return masks and masks(q, q.shape[2], k.shape[2], self.options)
 
     @contextmanager
     def _listening(self) -> Generator[None]:
@@ -292,6 +306,8 @@ class _Listener:
 
         return attend
 
+        return attend
+
 
 def _kept_whole() -> Any:
     """Save tensors for a backward pass as they are, also inside a block that is recomputed.
@@ -309,8 +325,11 @@ def _heads_first(t: Tensor, heads: int, already: bool) -> Tensor:
     return t if already else t.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as the host's attention reads it, of four dimensions and added to the logits."""
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask as the host reads it, added to logits [rows, heads, queries, keys].
+
+    Each of these but the last may be 1.
+    """
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim == 3:
@@ -322,7 +341,8 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask
 
 
-def _check_frames(x: Tensor) -> None:
+def check_frames(x: Tensor) -> None:
+    """Raise :class:`InputError` for a latent [B, C, T, H, W] of several frames."""
     if x.ndim == 5 and x.shape[2] > 1:
         fix = "Use a latent of length 1, or the mode fixed."
         raise InputError("attention", "a latent of one frame", f"{x.shape[2]} frames", fix)

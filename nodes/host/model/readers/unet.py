@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,14 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from torch import Tensor, nn
 
-from .....realcompo_core.sampling.attention import Keys, Layers, token_probabilities
-from .reader import Layer, Reader, Seen, Size, TextRows, check_factor
+from .....realcompo_core.sampling.attention import (
+    Keys,
+    Layers,
+    joint_probabilities,
+    token_probabilities,
+)
+from ..attention_calls import MASKS
+from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
 
 TARGET_CELLS = 16 * 16  # the papers read attention at 16x16
 PAPERS_FACTOR = 4  # which is latent/4 at 512 pixels
@@ -72,6 +78,19 @@ class UNet(Reader):
         large = [module for module in self.network.modules() if isinstance(module, LARGE)]
         return [module for module in large if id(module) not in kept]
 
+    def announcers(self) -> list[nn.Module]:
+        """Return what makes keys of the text: the attention comes after it, patched or not."""
+        found: list[nn.Module] = []
+        for layer in self.layers():
+            transformer: Any = layer.module
+            found.append(transformer.transformer_blocks[layer.key[2]].attn2.to_k)
+        return found
+
+    def site(self, keys: int, text: TextRows, size: Size, options: Mapping[str, Any]) -> Site:
+        """Return the layer's own grid, and the text as often as a batch repeats it."""
+        height, width = options["activations_shape"][-2:]
+        return Site((height, width), 0, tuple(range(0, keys - text.count + 1, text.count)) or (0,))
+
     def install(
         self,
         options: dict,
@@ -88,22 +107,36 @@ class UNet(Reader):
             replaced[layer.key] = AttentionPatch(_reporting(report), occupant, ending)
 
 
+@dataclass(frozen=True)
 class CrossAttention(Seen):
-    """One block's queries [rows, pixels, heads*d] and keys [rows, text tokens, heads*d]."""
+    """One block's queries [rows, pixels, heads*d] and keys [rows, text tokens, heads*d].
+
+    ``mask`` is added to its logits [rows or 1, 1, pixels, text tokens].
+    """
+
+    mask: Tensor | None = None
 
     def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
         """Return the attention of some tokens [B, T, h, w]; the text is all that there is.
 
         A batch with a longer text repeats this one, which then shares each token's probability.
         """
-        found = token_probabilities(self.q, self.k, self.options["n_heads"], tokens)
+        found = self._probabilities(tokens)
         height, width = self.options["activations_shape"][-2:]
         repeats = self.k.shape[1] // text.count
         return repeats * found.unflatten(-1, (height, width))
 
+    def _probabilities(self, tokens: Sequence[int]) -> Tensor:
+        heads = self.options["n_heads"]
+        if self.mask is None:
+            return token_probabilities(self.q, self.k, heads, tokens)
+        q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (self.q, self.k))
+        return joint_probabilities(q, k, tokens, self.mask)
+
     def _split(self, parts: int) -> Iterator[Seen]:
-        for q, k in zip(self.q.chunk(parts), self.k.chunk(parts), strict=True):
-            yield replace(self, q=q, k=k)
+        masks = [None] * parts if self.mask is None else self.mask.chunk(parts)
+        for q, k, mask in zip(self.q.chunk(parts), self.k.chunk(parts), masks, strict=True):
+            yield replace(self, q=q, k=k, mask=mask)
 
 
 class AttentionPatch:
@@ -157,7 +190,9 @@ class AttentionPatch:
 
 def _reporting(report: Callable[[Seen], None]) -> Callable:
     def see(q: Tensor, k: Tensor, options: dict) -> None:
-        report(CrossAttention(q, k, options))
+        masks = options.get(MASKS)
+        mask = masks and masks(q, q.shape[1], k.shape[1], options)
+        report(CrossAttention(q, k, options, mask))
 
     return see
 
