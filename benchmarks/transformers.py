@@ -209,7 +209,7 @@ def checked(host: Host, shape: TrueShape, cut: dict[str, int]) -> dict[str, floa
     real, counted = Bench(host, small, CPU), Bench(host, small)
     for bench in (real, counted):
         bench.read = bench.reader.layers()[-1:]
-    found = {"counted": counted.peak(), "real": real.peak()}
+    found: dict[str, float] = {"counted": counted.peak(), "real": real.peak()}
     found |= {
         "counted, kept": counted.peak(checkpoints=False),
         "real, kept": real.peak(checkpoints=False),

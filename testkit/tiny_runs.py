@@ -17,8 +17,6 @@ ROWS, NEGATIVE_ROWS = 9, 7  # of text: their lengths differ, so the host never b
 TOKENS = ((1, 2), (4,))
 FIXED_LATENT = 7
 STEPS = 3
-# Families whose latents a run of two branches takes.
-RUNS = [name for name, family in tiny.FAMILIES.items() if not family.frames]
 
 
 class Pack:

@@ -306,8 +306,6 @@ class _Listener:
 
         return attend
 
-        return attend
-
 
 def _kept_whole() -> Any:
     """Save tensors for a backward pass as they are, also inside a block that is recomputed.
