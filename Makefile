@@ -49,8 +49,9 @@ fuzz: host  ## random graphs against the stock sampler (ARGS="--seeds 1000", or 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
 
-bench-full: host  ## a gradient pass's and a training step's time and memory at SD1.5's and SDXL's size, in output/bench
+bench-full: host  ## gradient passes at true size: SD1.5 and SDXL timed, transformers counted (also into docs/cost.md)
 	@.host/run -m benchmarks.full
+	@.host/run -m benchmarks.transformers --write
 
 bench-planner: host  ## the offline planner on generated sentences, in output/bench (ARGS="--truth FILE.jsonl" for your own)
 	@.host/run -m benchmarks.planner $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -70,8 +71,8 @@ def call_of(
     return q.clone(), k.clone(), heads, mask, skip_reshape
 
 
-def naive(call: tuple, image: int, text: int, size: tuple[int, int]) -> Tensor:
-    """Maps of all objects' tokens by a plain softmax over all keys in double precision."""
+def naive(call: tuple, among: slice, image: int, text: int, size: tuple[int, int]) -> Tensor:
+    """Maps of all objects' tokens by a plain softmax over some keys in double precision."""
     q, k, heads, mask, skip_reshape = call
     if not skip_reshape:
         q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
@@ -79,7 +80,9 @@ def naive(call: tuple, image: int, text: int, size: tuple[int, int]) -> Tensor:
     logits = q.double() @ k.double().mT / q.shape[-1] ** 0.5
     if mask is not None:
         logits = logits + mask.double()
-    probability = logits.softmax(dim=-1).mean(dim=1)
+    probability = torch.zeros_like(logits)
+    probability[..., among] = logits[..., among].softmax(dim=-1)
+    probability = probability.mean(dim=1)
     tokens = [text + token for group in TOKENS for token in group]
     return probability[:, image : image + size[0] * size[1], tokens].mT.unflatten(-1, size)
 
@@ -119,12 +122,18 @@ def test_capture_changes_no_prediction(pack: Pack, name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_maps_are_those_of_a_plain_softmax(pack: Pack, name: str) -> None:
+    """Over all keys, or over those of the text."""
+
     def look(run: Live, latent: Tensor, sigma: Tensor) -> None:
+        for keys in pack.attention.Keys:
+            compare(run, latent, sigma, keys)
+
+    def compare(run: Live, latent: Tensor, sigma: Tensor, keys: Any) -> None:
         import comfy.samplers
 
         model, conds = run.text.model, run.text.positive
         text = pack.capture._text_of(conds[0])
-        capture = run.text._capture(conds, latent, run.objective)
+        capture = run.text._capture(conds, latent, replace(run.objective, keys=keys))
         calls.clear()
         options = capture.install(run.text.options, None)
         comfy.samplers.calc_cond_batch(model, [conds], latent, sigma, options)
@@ -132,22 +141,25 @@ def test_maps_are_those_of_a_plain_softmax(pack: Pack, name: str) -> None:
         assert len(maps) == len(reader.layers())
         reached = 0
         for found in maps:
-            errors = [error(found, call, text) for call in calls[reached:]]
+            errors = [error(found, call, text, keys) for call in calls[reached:]]
             best = min(range(len(errors)), key=errors.__getitem__)
             assert errors[best] < 1e-6
             reached += best + 1  # the next layer's is a later call
 
-    def error(found: Tensor, call: tuple, text: Any) -> float:
-        keys = call[1].shape[-2]
-        spans = reader.spans(keys, size[0] * size[1], text)
+    def error(found: Tensor, call: tuple, text: Any, keys: Any) -> float:
+        total = call[1].shape[-2]
+        spans = reader.spans(total, size[0] * size[1], text)
         queries, tokens = call[0].shape[-2], size[0] * size[1]
         if (
             min(spans.image, spans.text) < 0
-            or spans.text + text.count > keys
+            or spans.text + text.count > total
             or spans.image + tokens > queries
         ):
             return float("inf")  # text or image by itself
-        expected = naive(call, spans.image, spans.text + text.added, size)
+        among = slice(None)
+        if keys == "text":
+            among = slice(spans.text, spans.text + text.count)
+        expected = naive(call, among, spans.image, spans.text + text.added, size)
         return float((found - expected).abs().max())
 
     model = pack.model(name)
@@ -223,6 +235,13 @@ def test_gradients_agree_with_finite_differences(
     first, *others = pack.inside(name, look, settings=pack.every_layer(name))
     assert first.abs().max() > 0
     assert all(torch.equal(first, other) for other in others)
+
+
+def test_the_gradient_is_right_where_attention_is_shared_out_among_the_text(pack: Pack) -> None:
+    keys = pack.attention.Keys.TEXT
+    settings = replace(pack.every_layer("z-image"), keys=keys)
+    slope, difference = pack.inside("z-image", slopes, settings=settings)
+    assert slope > 0 and relative(slope, difference) < 1e-2
 
 
 @pytest.mark.parametrize("name", ["flux", "sd3", "z-image", "pixart"])

@@ -16,7 +16,7 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key, get_wrappers_with_key
 from torch import Tensor
 
-from ....realcompo_core.sampling.attention import over_tokens, pool
+from ....realcompo_core.sampling.attention import Keys, over_tokens, pool
 from ....realcompo_core.words.grounding import OPTION, Grounding, Objects, grounded
 from .readers.reader import Layer, Reader, Seen, TextRows
 
@@ -56,14 +56,18 @@ class Capture:
     """Collects attention of the objects of some conditionings while a model runs.
 
     ``watched`` maps the host's id of a conditioning to what is read of it, in these ``layers`` of
-    the ``reader``'s network. ``maps`` fills with lists of [B, T, h, w], one per layer run, of the T
-    tokens of all its objects, in their order.
+    the ``reader``'s network, as a share of the attention to these ``keys``. ``maps`` fills with
+    lists of [B, T, h, w], one per layer run, of the T tokens of all its objects, in their order.
     """
 
     def __init__(
-        self, watched: Mapping[UUID, Watched], reader: Reader, layers: Sequence[Layer]
+        self,
+        watched: Mapping[UUID, Watched],
+        reader: Reader,
+        layers: Sequence[Layer],
+        keys: Keys = Keys.ALL,
     ) -> None:
-        self.watched, self.reader, self.read = watched, reader, layers
+        self.watched, self.reader, self.read, self.keys = watched, reader, layers, keys
         self.maps: dict[UUID, list[Tensor]] = {}
 
     def __deepcopy__(self, memo: dict) -> Capture:
@@ -77,7 +81,8 @@ class Capture:
             if side == 0 and uuid in self.watched:
                 watched = self.watched[uuid]
                 tokens = list(chain.from_iterable(watched.objects.tokens))
-                self.maps.setdefault(uuid, []).append(part.maps(tokens, watched.text))
+                maps = part.maps(tokens, watched.text, self.keys)
+                self.maps.setdefault(uuid, []).append(maps)
 
     def pooled(self) -> list[tuple[Objects, Tensor]]:
         """Return, for each conditioning that ran, its objects and their attention.

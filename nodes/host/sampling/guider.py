@@ -54,7 +54,11 @@ def _weakly(method: Callable) -> Callable:
     loaded models loses them.
     """
     found = WeakMethod(method)
-    return lambda *args, **kwargs: found()(*args, **kwargs)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return found()(*args, **kwargs)
+
+    return called
 
 
 @dataclass(frozen=True)

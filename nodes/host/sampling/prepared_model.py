@@ -196,7 +196,8 @@ class PreparedModel:
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
         size, reader = (latent.shape[-2], latent.shape[-1]), reader_of(self.model)
-        return Capture(self._watched(conds, size), reader, objective.layers(reader, size))
+        layers, keys = objective.layers(reader, size), objective.keys
+        return Capture(self._watched(conds, size), reader, layers, keys)
 
     def _watched(self, conds: list[dict], size: tuple[int, int]) -> dict[UUID, Watched]:
         """What to read; the objects of several layouts are numbered on from one to the next."""

@@ -9,7 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ....realcompo_core.sampling.attention import Layers
+from ....realcompo_core.sampling.attention import Keys, Layers
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.trace import Step, Trace
 from ....realcompo_core.words.grounding import OPTION, Grounding, grounded
@@ -25,10 +25,15 @@ class Recorder:
     """Fills a trace with the attention of some groundings, once a step, in every run of a model."""
 
     def __init__(
-        self, groundings: list[Grounding], downsample: int, layers: Layers, trace: Trace
+        self,
+        groundings: list[Grounding],
+        downsample: int,
+        layers: Layers,
+        trace: Trace,
+        keys: Keys = Keys.ALL,
     ) -> None:
         self.groundings, self.trace = groundings, trace
-        self.downsample, self.layers = downsample, layers
+        self.downsample, self.layers, self.keys = downsample, layers, keys
         self.schedule = Schedule([0.0])
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
@@ -81,4 +86,4 @@ class Recorder:
         known = [cond for cond in grounded(positive) if cond[OPTION] in self.groundings]
         reader = reader_of(model)
         layers = reader.chosen(self.downsample, self.layers, size)
-        return Capture(watch(known, size), reader, layers)
+        return Capture(watch(known, size), reader, layers, self.keys)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
-from .....realcompo_core.sampling.attention import Layers
+from .....realcompo_core.sampling.attention import Keys, Layers
 
 Size = tuple[int, int]  # height and width
 
@@ -72,8 +72,11 @@ class Seen(ABC):
         yield from zip(uuids, sides, self._split(len(uuids)), strict=True)
 
     @abstractmethod
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens of the text encoder's [B, T, h, w], 0..1."""
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens of the text encoder's [B, T, h, w], 0..1.
+
+        It is a share of the attention to these ``keys``.
+        """
 
     @abstractmethod
     def _split(self, parts: int) -> Iterator[Seen]: ...

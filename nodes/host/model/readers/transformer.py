@@ -19,7 +19,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
-from .....realcompo_core.sampling.attention import Layers, joint_probabilities
+from .....realcompo_core.sampling.attention import Keys, Layers, joint_probabilities
 from ..attention_calls import MASKS, OVERRIDE, replaced_attention
 from .placing import SECOND_QUARTER, THIRDS, Share
 from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
@@ -150,21 +150,29 @@ class JointAttention(Seen):
     mask: Tensor | None
     added: int = 0
 
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens [B, T, h, w], under a softmax over all keys."""
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w], under a softmax over these keys."""
         rows, columns = self.reader.grid(self.size)
-        image, keys = rows * columns, self.k.shape[2]
+        image = rows * columns
         text = TextRows(text.count + self.added, text.added + self.added)
-        spans = self.reader.spans(keys, image, text)
+        spans = self.reader.spans(self.k.shape[2], image, text)
         self._check(spans, image, text)
-        queries = slice(spans.image, spans.image + image)
-        q, mask = self.q[:, :, queries], self.mask
-        if mask is not None and mask.shape[2] > 1:
-            mask = mask[:, :, queries]
-        chosen = [spans.text + text.added + token for token in tokens]
+        queries, k, start = slice(spans.image, spans.image + image), self.k, 0
+        if keys is Keys.TEXT:  # a copy, so that the others need not be kept for it
+            start = spans.text
+            k = k[:, :, start : start + text.count].clone()
+        mask = self._masked(queries, slice(start, start + k.shape[2]))
+        chosen = [spans.text - start + text.added + token for token in tokens]
         with _kept_whole():
-            found = joint_probabilities(q, self.k, chosen, mask)
+            found = joint_probabilities(self.q[:, :, queries], k, chosen, mask)
         return found.unflatten(-1, (rows, columns))
+
+    def _masked(self, queries: slice, keys: slice) -> Tensor | None:
+        """The mask of some of the queries and keys."""
+        if self.mask is None:
+            return None
+        mask = self.mask[..., keys]
+        return mask[:, :, queries] if mask.shape[2] > 1 else mask
 
     def _check(self, spans: Spans, image: int, text: TextRows) -> None:
         """A family may put its tokens in another order some day, or a patch may add some."""
@@ -295,8 +303,6 @@ class _Listener:
         def attend(*args: Any, **kwargs: Any) -> Tensor:
             self.hear(*args, **kwargs)
             return function(*args, **kwargs)
-
-        return attend
 
         return attend
 

@@ -12,6 +12,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from torch import Tensor, nn
 
 from .....realcompo_core.sampling.attention import (
+    Keys,
     Layers,
     joint_probabilities,
     token_probabilities,
@@ -115,8 +116,8 @@ class CrossAttention(Seen):
 
     mask: Tensor | None = None
 
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens [B, T, h, w], under a softmax over the text.
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w]; the text is all that there is.
 
         A batch with a longer text repeats this one, which then shares each token's probability.
         """
