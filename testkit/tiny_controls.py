@@ -34,7 +34,7 @@ SD3_SIZE = (
 
 
 class Vae:
-    """Encodes a picture as a latent that depends on it."""
+    """Encodes a picture as a latent that depends on it, and shows a latent."""
 
     def __init__(self, frames: bool = False) -> None:
         self.frames = frames
@@ -45,6 +45,12 @@ class Vae:
     def encode(self, image: Tensor) -> Tensor:
         latent = image[:, ::CELLS, ::CELLS].mean(-1)[:, None].repeat(1, 16, 1, 1)
         return latent.unsqueeze(2) if self.frames else latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return pictures that show three channels [B, H, W, 3]."""
+        shown = latent[:, :3].reshape(len(latent), 3, *latent.shape[-2:])
+        large = shown.repeat_interleave(CELLS, -1).repeat_interleave(CELLS, -2)
+        return large.movedim(1, -1).sigmoid()
 
 
 def flux_union(model: Any) -> Applied:

@@ -56,7 +56,10 @@ def _weakly(method: Callable) -> Callable:
     found = WeakMethod(method)
 
     def called(*args: Any, **kwargs: Any) -> Any:
-        return found()(*args, **kwargs)
+        still = found()
+        if still is None:
+            raise RuntimeError("this model's guider is gone")
+        return still(*args, **kwargs)
 
     return called
 
