@@ -114,7 +114,7 @@ def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
 
         gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
         direction = gradient / gradient.norm()
-        step = 0.02 * latent.norm()
+        step = 0.005 * latent.norm()
         rise = loss(latent + step * direction) - loss(latent - step * direction)
         return float((gradient * direction).sum()), float(rise / (2 * step))
 
