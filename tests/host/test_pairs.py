@@ -16,7 +16,7 @@ from testkit.graph import Link
 from testkit.host import Host, PromptError
 from testkit.live_run import relative
 from testkit.tiny_scene import RESTING, TinyScene, picture_of
-from testkit.tiny_transformers import empty_latent
+from testkit.tiny_transformers import FAMILIES, empty_latent
 
 ALIKE = [
     ("chroma", "flux"),
@@ -25,6 +25,8 @@ ALIKE = [
     ("omnigen2", "chroma"),
     ("wan", "qwen image"),
 ]
+NEWER = [("krea2", "qwen image"), ("qwen image", "anima"), ("ernie", "flux2")]
+ALIKE += [pair for pair in NEWER if set(pair) <= set(FAMILIES)]  # on hosts that have them
 BRIDGED = [("auraflow", "pixart"), ("pixart", "auraflow"), ("wan", "cosmos2"), ("cosmos2", "wan")]
 # One picture and noise at a flow model's sigmas and, in an eps model's coordinates, at these.
 FLOW = torch.tensor([0.9, 0.7, 0.4, 0.1, 0.0])
@@ -93,7 +95,7 @@ def test_each_of_a_bridged_pair_is_itself_in_its_own_coordinates(
     assert torch.equal(found["text"], found["stock_text"])
     assert relative(found["spatial"], found["stock_spatial"]) < 1e-4
     assert relative(found["unguided"], found["stock_spatial"]) > 1e-3
-    assert relative(found["unguided"], found["one_prompt"]) > 1e-2
+    assert relative(found["unguided"], found["one_prompt"]) > 1e-3
 
 
 def by_turns(scene: TinyScene, conditioning: Link) -> Link:
