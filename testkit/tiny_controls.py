@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .tiny_family import POOLED, is_newer_host
+from .tiny_family import is_newer_host
 from .tiny_transformers import FAMILIES, randomise
 
 Applied = tuple[Any, Any]
@@ -34,7 +34,7 @@ SD3_SIZE = (
 
 
 class Vae:
-    """Encodes a picture as a latent that depends on it."""
+    """Encodes a picture as a latent that depends on it, and shows a latent."""
 
     def __init__(self, frames: bool = False) -> None:
         self.frames = frames
@@ -45,6 +45,12 @@ class Vae:
     def encode(self, image: Tensor) -> Tensor:
         latent = image[:, ::CELLS, ::CELLS].mean(-1)[:, None].repeat(1, 16, 1, 1)
         return latent.unsqueeze(2) if self.frames else latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return pictures that show three channels [B, H, W, 3]."""
+        shown = latent[:, :3].reshape(len(latent), 3, *latent.shape[-2:])
+        large = shown.repeat_interleave(CELLS, -1).repeat_interleave(CELLS, -2)
+        return large.movedim(1, -1).sigmoid()
 
 
 def flux_union(model: Any) -> Applied:
@@ -83,7 +89,7 @@ def sd35(model: Any) -> Applied:
         double_y_emb=True,
         attention_head_dim=64,
         num_attention_heads=3,
-        adm_in_channels=POOLED,
+        adm_in_channels=FAMILIES["sd3"].settings()["adm_in_channels"],
         **made(),
     )
     return model, controlnet(network, "sd3", ["y"], ControlNetSD35)

@@ -75,17 +75,17 @@ class RegionalSettings:
 class Hearing:
     """Where the words of a prompt's objects are heard.
 
-    ``shares`` [T, H, W], 0..1, are those of the T ``tokens``. ``words`` are the positions of all
-    words of the prompt, ``inside`` [H, W] is how much of each cell regions cover.
+    ``shares`` [T, H, W], 0..1, are those of the T ``tokens``. ``wordless`` are rows that stand for
+    no word, ``inside`` [H, W] is how much of each cell regions cover.
     """
 
     tokens: tuple[int, ...]
     shares: Tensor
-    words: tuple[int, ...]
+    wordless: Sequence[int]
     inside: Tensor
 
     @classmethod
-    def of(cls, objects: Objects, blur: float) -> Hearing:
+    def of(cls, objects: Objects, wordless: Sequence[int], blur: float) -> Hearing:
         """Return where each token of the objects is heard: in the regions of all that have it.
 
         ``blur`` is the standard deviation of the regions' borders, in latent cells.
@@ -97,7 +97,7 @@ class Hearing:
             for token in objects.tokens[owner]:
                 heard[token] = torch.maximum(heard.get(token, region), region)
         shares = torch.stack(list(heard.values()))
-        return cls(tuple(heard), shares, objects.words, seen.amax(dim=0))
+        return cls(tuple(heard), shares, wordless, seen.amax(dim=0))
 
     def log_mask(self, size: tuple[int, int], rows: int, settings: RegionalSettings) -> Tensor:
         """Return what is added to the logits [height * width, rows] of a map of this ``size``.
@@ -111,17 +111,8 @@ class Hearing:
         emphasis = strength * shares * math.log(settings.emphasis)
         mask[list(self.tokens)] = _log(1 - strength * (1 - shares)) + emphasis
         inside = resample(self.inside, *size).clamp(0, 1).flatten()
-        mask[self._wordless(rows)] = _log(1 - strength * inside)
+        mask[list(self.wordless)] = _log(1 - strength * inside)
         return mask.T
-
-    def _wordless(self, rows: int) -> list[int]:
-        """The rows behind the first word that stand for none: a text's end, and padding.
-
-        Encoders sum up the whole text there, with all its objects.
-        """
-        first = min(self.words, default=rows)
-        words = {*self.words, *self.tokens}
-        return [row for row in range(first, rows) if row not in words]
 
 
 def _log(factor: Tensor) -> Tensor:

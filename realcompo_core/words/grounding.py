@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
 from .tokenized import Tokenized, locate_in, words_in
-from .tokens import describe
+from .tokens import describe, words_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Objects:
 
     ``members`` are the layout's objects, by number, that each object stands for, ``parts`` their
     regions [members, H, W]. ``corner`` (row, column) is where in the latent the regions begin, in
-    latent cells. ``words`` are the positions of all words of the prompt.
+    latent cells.
     """
 
     phrases: tuple[str, ...]
@@ -29,7 +29,6 @@ class Objects:
     parts: tuple[Tensor, ...]
     members: tuple[tuple[int, ...], ...]
     corner: tuple[int, int] = (0, 0)
-    words: tuple[int, ...] = ()
 
     @property
     def regions(self) -> Tensor:
@@ -55,12 +54,27 @@ class Objects:
 class Grounding:
     """A layout and, for each of its objects, the token positions of its phrase in one prompt.
 
-    ``words`` are the positions of all words of the prompt; none where they are not known.
+    ``words`` are the positions of all words of the prompt. ``background`` [1, rows, width] is the
+    prompt as encoded without its objects, where that was done.
     """
 
     layout: Layout
     tokens: tuple[tuple[int, ...], ...]
     words: tuple[int, ...] = ()
+    background: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def wordless(self) -> list[int]:
+        """Return the rows of the encoded prompt behind its first word that stand for no word.
+
+        They are its end and padding: encoders sum up the whole text there, with all its objects.
+        None are known without a ``background``.
+        """
+        if self.background is None:
+            return []
+        first, rows = min(self.words, default=0), self.background.shape[1]
+        words = {*self.words, *chain.from_iterable(self.tokens)}
+        return [row for row in range(first, rows) if row not in words]
 
     @classmethod
     def of(cls, layout: Layout, encoders: Sequence[Tokenized]) -> Grounding:
@@ -102,7 +116,14 @@ class Grounding:
         groups = tuple(map(tuple, members.values()))
         phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
         parts = tuple(regions[list(group)] for group in groups)
-        return Objects(phrases, tuple(members), parts, groups, words=self.words)
+        return Objects(phrases, tuple(members), parts, groups)
+
+
+def without_objects(grounding: Grounding, encoders: Sequence[Tokenized]) -> str:
+    """Return the words of a prompt that belong to none of its objects, as one encoder has them."""
+    gone = set(chain.from_iterable(grounding.tokens))
+    words = words_of(encoders[0].pieces) if encoders else []
+    return " ".join(word.text for word in words if gone.isdisjoint(word.positions))
 
 
 def distinct_layouts(groundings: Sequence[Grounding]) -> list[Layout]:

@@ -27,12 +27,12 @@ def hearing(
     *placed: tuple[tuple[int, ...], Box],
     blur: float = 0.0,
     size: int = 4,
-    words: tuple[int, ...] = (),
+    wordless: tuple[int, ...] = (),
 ) -> Hearing:
     """Objects' tokens and boxes, in the layout's order."""
     layout = Layout(tuple(LayoutObject("x", box) for _, box in placed))
-    grounding = Grounding(layout, tuple(tokens for tokens, _ in placed), words)
-    return Hearing.of(grounding.objects(size, size), blur)
+    grounding = Grounding(layout, tuple(tokens for tokens, _ in placed))
+    return Hearing.of(grounding.objects(size, size), wordless, blur)
 
 
 def factors(
@@ -57,7 +57,7 @@ def test_outside_all_regions_no_object_is_heard() -> None:
 
 
 def test_strength_0_adds_exactly_nothing() -> None:
-    found = hearing(((1,), LEFT), blur=0.7, words=(1, 2))
+    found = hearing(((1,), LEFT), blur=0.7, wordless=(2, 5))
     settings = RegionalSettings(strength=0.0, emphasis=50.0)
     assert (found.log_mask((4, 4), ROWS, settings) == 0).all()
 
@@ -78,7 +78,7 @@ def test_emphasis_is_for_an_object_in_its_region() -> None:
 
 def test_rows_of_no_word_are_heard_outside_alone() -> None:
     """The end and padding, which sum the text up; not the start, which knows no word yet."""
-    found = factors(hearing(((1,), LEFT), words=(1, 3)))
+    found = factors(hearing(((1,), LEFT), wordless=(2, 4, 5)))
     assert (found[[0, 3]] == 1).all()
     for row in (2, 4, 5):
         assert (found[row, :, :2] == 0).all() and (found[row, :, 2:] == 1).all()
@@ -117,7 +117,7 @@ def test_a_word_of_two_objects_is_heard_in_both_regions() -> None:
 def test_a_mask_is_a_region_too() -> None:
     mask = torch.eye(4)
     layout = Layout((LayoutObject("x", WHOLE, mask=mask),))
-    found = Hearing.of(Grounding(layout, ((1,),)).objects(4, 4), 0.0)
+    found = Hearing.of(Grounding(layout, ((1,),)).objects(4, 4), (), 0.0)
     assert torch.equal(factors(found)[1], mask)
 
 

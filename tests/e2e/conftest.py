@@ -36,6 +36,7 @@ OPTIONS = [
 ]
 SKY, MOUNTAIN, SEA = (6, 230, 230), (143, 255, 140), (9, 7, 230)  # as ADE20K paints them
 SMALL = ("small_models",)
+TINY = ("tiny_models",)
 KEY_VARIABLE = "REALCOMPO_TEST_KEY"
 # The folder of the pack may have any name.
 FOLDER_NAMES = {"server": "ComfyUI_RealCompo-main (1)", "other_server": "nodes.v2"}
@@ -88,7 +89,7 @@ def server(enter: Enter, tmp_path_factory: pytest.TempPathFactory) -> Server:
             base,
             pack_name=FOLDER_NAMES["server"],
             models=MODELS,
-            stand_ins=("pose_estimator", *SMALL),
+            stand_ins=("pose_estimator", *SMALL, *TINY),
             environment={KEY_VARIABLE: KEY},
         )
     )

@@ -95,8 +95,13 @@ def test_capture_reads_masked_attention_whoever_comes_first(host: Host) -> None:
 
 
 def test_it_is_attention_with_other_words_left_out(host: Host) -> None:
-    """Against the same done by hand: a replaced attention with a mask of its own."""
+    """Against the same done by hand: a replaced attention with a mask of its own.
+
+    "a red cube and a blue ball" has eight rows up to its end; behind are those of "a and a".
+    """
     scene = Regions()
+    bare = scene.add("CLIPTextEncode", clip=scene.clip, text="a and a")[0]
+    end = 8
 
     def by_hand(model: Any) -> Any:
         clone = model.clone()
@@ -111,23 +116,23 @@ def test_it_is_attention_with_other_words_left_out(host: Host) -> None:
         row = options["cond_or_uncond"].index(0)
         for words, region in zip(words_of, regions, strict=True):
             logits[row, 0, :, words] = (region * 5.0**region).log()[:, None]
-        logits[row, 0, :, 8:] = (1 - regions.sum(dim=0)).log()[
-            :, None
-        ]  # "a red cube and a blue ball"
+        logits[row, 0, :, end:] = (1 - regions.sum(dim=0)).log()[:, None]
         q, k, v = (t.unflatten(-1, (options["n_heads"], -1)).transpose(1, 2) for t in (q, k, v))
         logits = logits + q @ k.mT / q.shape[-1] ** 0.5
         return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
+    def ending_alike(conditioning: list) -> list:
+        encoded, other = conditioning[0][0].clone(), found["bare"][0][0]
+        encoded[:, end:] = other[:, end:]
+        return [[encoded, conditioning[0][1]]]
+
     words_of = [[2, 3], [6, 7]]
-    layout = host.run(scene, layout=scene.layout)["layout"]
-    host.functions["by hand"] = by_hand
-    expected, found = latents(
-        host,
-        scene,
-        expected=scene.drawn(scene.apply(scene.model, "by hand")),
-        found=scene.drawn(scene.regional()),
-    )
-    assert relative(expected, found) < 1e-4
+    found = host.run(scene, layout=scene.layout, bare=bare)
+    layout = found["layout"]
+    host.functions |= {"by hand": by_hand, "ending alike": ending_alike}
+    text, model = scene.apply(scene.text, "ending alike"), scene.apply(scene.model, "by hand")
+    wanted = {"hand": scene.drawn(model, positive=text), "ours": scene.drawn(scene.regional())}
+    assert relative(*latents(host, scene, **wanted)) < 1e-4
 
 
 def reader_of(host: Host, model: Any) -> Any:
@@ -358,7 +363,9 @@ def layout_of(host: Host) -> Any:
 def grounded(host: Host, name: str) -> list:
     grounding = host.pack("realcompo_core.words.grounding")
     positive = tiny.conditioning(name, 1)
-    positive[0][1][grounding.OPTION] = grounding.Grounding(layout_of(host), TOKENS)
+    background = tiny.conditioning(name, 4)[0][0]
+    tied = grounding.Grounding(layout_of(host), TOKENS, (1, 2, 3, 4), background)
+    positive[0][1][grounding.OPTION] = tied
     return positive
 
 

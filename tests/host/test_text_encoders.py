@@ -6,17 +6,20 @@ model puts them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from testkit import text_encoders, tiny_transformers
-from testkit.graph import Graph
-from testkit.host import Host
-from testkit.scene import LAYOUT, SAMPLING
+from testkit.graph import Graph, Links
+from testkit.host import Host, PromptError
+from testkit.scene import GLIGEN, LAYOUT, SAMPLING
 
 FAMILIES = text_encoders.families()
 LATIN = ("flux", "chroma", "cosmos2", "lumina2", "wan", "anima")  # what their vocabularies spell
@@ -105,6 +108,52 @@ def test_sd3_has_rows_in_clip_and_in_t5(host: Host) -> None:
     assert found == (2, 3, 79, 80)
 
 
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        (("t5xxl",), (2, 3)),
+        (("clip_l", "clip_g"), (2, 3)),
+        (("clip_l",), (2, 3, 79, 80)),
+    ],
+)
+def test_sd3_works_without_some_of_its_encoders(
+    host: Host, missing: tuple[str, ...], expected: tuple[int, ...]
+) -> None:
+    whole = text_encoders.clip_of("sd3")
+    clip, model = whole.clone(), copy.copy(whole.cond_stage_model)
+    model._modules = model._modules | dict.fromkeys(missing)
+    clip.cond_stage_model = model
+    (found,) = rows(host, clip, "a red car", "red car")
+    assert found == expected and set(found) == changed(
+        text_of(clip, "a red car"), text_of(clip, "a big dog")
+    )
+
+
+def test_embeddings_that_an_encoder_ignores_take_no_rows(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of CLIP-L and bigG: T5's words stand where they would without."""
+    save_file(
+        {"clip_l": torch.randn(2, 768), "clip_g": torch.randn(2, 1280)},
+        tmp_path / "oil.safetensors",
+    )
+    clip = text_encoders.clip_of("sd3")
+    for part in (clip.tokenizer.clip_l, clip.tokenizer.clip_g, clip.tokenizer.t5xxl):
+        monkeypatch.setattr(part, "embedding_directory", str(tmp_path))
+    prompt = "photo, embedding:oil of a {}"
+    (found,) = rows(host, clip, prompt.format("red car"), "red car")
+    texts = (text_of(clip, prompt.format(phrase)) for phrase in ("red car", "big dog"))
+    assert set(found) == changed(*texts) and len(found) == 4
+
+
+def test_gligen_needs_the_text_encoder_that_it_was_trained_with(host: Host) -> None:
+    graph = objects(host, text_encoders.clip_of("qwen image"))
+    gligen = graph.add("GLIGENLoader", gligen_name=GLIGEN)[0]
+    tied = conditioned(graph, "a red cube and a blue ball", gligen=gligen)
+    with pytest.raises(PromptError, match="gligen: expected a CLIP whose texts have 768 values"):
+        host.run(graph, text=tied[0])
+
+
 def test_words_of_a_template_are_not_the_prompts(host: Host) -> None:
     clip = text_encoders.clip_of("omnigen2")
     with pytest.raises(ValueError, match=r"phrase 'images'.* got a prompt with a\[23\] red"):
@@ -172,18 +221,21 @@ def test_encoders_that_cannot_be_asked_are_told(host: Host, kind: type) -> None:
 # Through the executor
 
 
-def objects(host: Host, clip: Any, prompt: str) -> tuple[Graph, Any]:
-    """A graph with Layout Conditioning by these text encoders."""
+def objects(host: Host, clip: Any) -> Graph:
+    """A graph with a layout and these text encoders."""
     host.functions["encoders"] = lambda _: clip
     graph = Graph()
-    layout = graph.add("RealCompoLayout", layout=LAYOUT)[0]
-    encoders = graph.add("TestApply", value=0, function="encoders")[0]
-    return graph, graph.add(
-        "RealCompoLayoutConditioning", clip=encoders, text=prompt, layout=layout
-    )
+    graph.add("RealCompoLayout", layout=LAYOUT)
+    graph.add("TestApply", value=0, function="encoders")
+    return graph
 
 
-BALANCED = [name for name in ("chroma", "z-image", "lumina2", "hidream") if name in FAMILIES]
+def conditioned(graph: Graph, prompt: str, **inputs: Any) -> Links:
+    layout, clip = ["1", 0], ["2", 0]
+    return graph.add("RealCompoLayoutConditioning", clip=clip, text=prompt, layout=layout, **inputs)
+
+
+BALANCED = [name for name in ("chroma", "lumina2", "hidream") if name in FAMILIES]
 
 
 @pytest.mark.parametrize("family", BALANCED)
@@ -191,7 +243,8 @@ def test_a_transformer_is_balanced_by_the_words_of_its_own_encoder(
     fresh: Host, family: str
 ) -> None:
     clip = text_encoders.clip_of(family, tiny_transformers.WIDTH)
-    graph, tied = objects(fresh, clip, "a red cube and a blue ball")
+    graph = objects(fresh, clip)
+    tied = conditioned(graph, "a red cube and a blue ball")
     fresh.functions["model"] = lambda _: tiny_transformers.patcher(family)
     fresh.functions["latent"] = lambda _: {"samples": tiny_transformers.empty_latent(family)}
     model, latent = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,15 +17,39 @@ from .readers.reader import Reader, Site, Size, TextRows
 from .readers.transformer import additive
 from .recomputation import in_every_run
 
-Part = tuple[Hearing, TextRows]
+
+@dataclass(frozen=True)
+class Part:
+    """What is masked of one conditioning: where its words are heard.
+
+    ``text`` is how the network gets its text; ``background`` [1, rows, width] is the text as
+    encoded without objects.
+    """
+
+    hearing: Hearing
+    text: TextRows
+    background: Tensor | None
+
+    def without_objects(self, encoded: Tensor, strength: float) -> Tensor:
+        """Return a text [B, rows, width] whose rows of no word know less of objects.
+
+        By how much, 0..1, ``strength`` says. A batch with a longer text repeats this one.
+        """
+        rows, background = self.hearing.wordless, self.background
+        if background is None or background.shape[-1] != encoded.shape[-1]:
+            return encoded
+        found, own = encoded.clone(), background[:, rows].to(encoded)
+        for start in range(0, encoded.shape[1], self.text.count):
+            places = [start + self.text.added + row for row in rows]
+            found[:, places] = torch.lerp(found[:, places], own, strength)
+        return found
 
 
 class RegionalAttention:
     """The masks of one application of a model to a batch of conditionings.
 
-    ``parts`` say of each conditioning of the batch where its words are heard and how the network
-    gets its text, None for one that is left alone. ``rows`` is the size of the batch, ``size`` that
-    of the latent in cells.
+    ``parts`` are the batch's conditionings, None for one that is left alone. ``rows`` is the size
+    of the batch, ``size`` that of the latent in cells.
     """
 
     def __init__(
@@ -50,6 +75,13 @@ class RegionalAttention:
             MASKS: self.mask,
             "patches_replace": replaced | {"attn2": occupants},
         }
+
+    def text(self, encoded: Tensor) -> Tensor:
+        """Return the batch's text [rows, text rows, width], that of each part without leaks."""
+        found = []
+        for part, own in zip(self.parts, encoded.chunk(len(self.parts)), strict=True):
+            found.append(own if part is None else part.without_objects(own, self.settings.strength))
+        return torch.cat(found)
 
     @contextmanager
     def acting(self, options: dict) -> Generator[None]:
@@ -80,9 +112,7 @@ class RegionalAttention:
 
         Raises :class:`InputError` where a patch has changed the batch or its tokens.
         """
-        sites = [
-            part and self.reader.site(keys, part[1], self.size, options) for part in self.parts
-        ]
+        sites = [self._site(part, keys, options) for part in self.parts]
         known = (*sites, queries, keys, q.dtype)
         if known not in self.masks:
             _check(q.shape[0] == self.rows, queries, keys)
@@ -93,14 +123,19 @@ class RegionalAttention:
             self.masks[known] = made[:, None].to(q)
         return self.masks[known]
 
+    def _site(self, part: Part | None, keys: int, options: Mapping[str, Any]) -> Site | None:
+        if part is None:
+            return None
+        return self.reader.site(keys, part.text, self.size, options)
+
     def _part(self, part: Part | None, site: Site | None, queries: int, keys: int) -> Tensor:
         """One conditioning's mask [queries, keys]."""
         mask = torch.zeros(queries, keys)
         if part is None or site is None:
             return mask
-        hearing, text = part
+        text = part.text
         image = slice(site.image, site.image + site.grid[0] * site.grid[1])
-        found = hearing.log_mask(site.grid, text.count - text.added, self.settings)
+        found = part.hearing.log_mask(site.grid, text.count - text.added, self.settings)
         for start in site.texts:
             columns = slice(start + text.added, start + text.count)
             _check(image.stop <= queries and columns.stop <= keys, queries, keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakMethod
 
 from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
@@ -43,6 +44,24 @@ def place_boxes(guider: CFGGuider, noise: Tensor) -> None:
     """
     for conds in guider.conds.values():
         place_in_areas(conds, *noise.shape[-2:])
+
+
+def _weakly(method: Callable) -> Callable:
+    """A method of an object that the function does not keep alive.
+
+    A guider holds the patcher that holds this function. In a cycle they would wait for a garbage
+    collection, and the user's models with them; and where it finds both at once, the host's list of
+    loaded models loses them.
+    """
+    found = WeakMethod(method)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        still = found()
+        if still is None:
+            raise RuntimeError("this model's guider is gone")
+        return still(*args, **kwargs)
+
+    return called
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,7 @@ class RealCompoGuider(CFGGuider):
         self.side = ONE_SIDED.get(settings.mode, Side.TEXT)  # whose stock run samples
         own = self.inputs[self.side]
         super().__init__(self._patcher(own).clone())
-        wrap_sampling(self.model_patcher, self._sample_in_frame)
+        wrap_sampling(self.model_patcher, _weakly(self._sample_in_frame))
         if settings.mode is Mode.DYNAMIC:
             reserve_gradient_memory(self.model_patcher)
         self.set_conds(own.positive, own.negative)

@@ -318,8 +318,10 @@ class PreparedModel:
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[COUNTER] = [self._counting(name)]
 
     def _counting(self, name: str) -> Callable:
+        rows = self.rows  # not this object: it holds the options, which will hold the function
+
         def count(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            self.rows[name] += x.shape[0]
+            rows[name] += x.shape[0]
             return executor(x, *args, **kwargs)
 
         return count

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ....realcompo_core.errors import InputError
 from ....realcompo_core.layout.model import Layout
-from ....realcompo_core.words.grounding import OPTION, Grounding
+from ....realcompo_core.words.grounding import OPTION, Grounding, without_objects
 from ....realcompo_core.words.tokenized import matched
-from .encoding import Conditioning, encode, with_options
+from .encoding import Conditioning, encode, encode_like, with_options
 from .gligen import gligen_option
 from .tokenizer import Prompt, prompt_of
 
@@ -52,7 +52,9 @@ def tie(
 def _tied(
     conditioning: Conditioning, clip: Any, prompt: Prompt, grounding: Grounding, gligen: Any
 ) -> Tied:
-    options: dict[str, Any] = {OPTION: grounding}
+    others = without_objects(grounding, prompt.encoders)
+    background = encode_like(clip, others, conditioning)
+    options: dict[str, Any] = {OPTION: replace(grounding, background=background)}
     spatial = dict(options)
     if gligen is not None:
         spatial["gligen"] = gligen_option(gligen, clip, grounding.layout)
