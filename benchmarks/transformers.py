@@ -188,7 +188,7 @@ def counted_attention(
 ) -> Tensor:
     """Attend as a kernel that keeps no full map does; masks are left out."""
     if not skip_reshape:
-        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (t.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
     out = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
     return out if skip_output_reshape else out.transpose(1, 2).flatten(2)
@@ -222,14 +222,15 @@ def checked(host: Host, shape: TrueShape, cut: dict[str, int]) -> dict[str, floa
 def markdown(found: dict[str, dict[str, float]], checks: dict[str, dict[str, float]]) -> str:
     """Return the tables of the page."""
     lines = [MODELS, "|---" * MODELS.count(" | ") + "|---|"]
-    lines += [model_line(name, figures) for name, figures in found.items()]
+    lines += [model_line(shape.name, found) for shape in SHAPES if shape.name in found]
     lines += ["", CHECKS, "|---" * CHECKS.count(" | ") + "|---|"]
-    lines += [check_line(name, figures) for name, figures in checks.items()]
+    lines += [check_line(name, checks[name]) for name in CHECKED if name in checks]
     return "\n".join(lines)
 
 
-def model_line(name: str, found: dict[str, float]) -> str:
+def model_line(name: str, every: dict[str, dict[str, float]]) -> str:
     """Return what one model costs."""
+    found = every[name]
     cells = [
         name,
         f"{found['parameters'] / 1e9:.1f} B",
@@ -261,20 +262,27 @@ def write_page(tables: str) -> None:
 def main() -> None:
     """Measure, print and write the report."""
     options = arguments()
-    found = json.loads(options.output.read_text()) if options.output.exists() else {}
-    counted, checks = found.setdefault("counted", {}), found.setdefault("checks", {})
+    found = {"counted": {}, "checks": {}}
+    if options.output.exists():
+        found = json.loads(options.output.read_text())
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     with quiet_host() as host:
         for shape in SHAPES:
             if shape.name in options.family:
                 say(shape.name)
-                counted[shape.name] = Bench(host, shape).measure()
-            if shape.name in options.family and shape.name in CHECKED:
-                checks[shape.name] = checked(host, shape, CHECKED[shape.name])
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(rounded(found), indent=2) + "\n")
-    say(f"\n{markdown(counted, checks)}\n\n{options.output}")
+                measure(host, shape, found)
+                options.output.write_text(json.dumps(rounded(found), indent=2) + "\n")
+    tables = markdown(found["counted"], found["checks"])
+    say(f"\n{tables}\n\n{options.output}")
     if options.write:
-        write_page(markdown(counted, checks))
+        write_page(tables)
+
+
+def measure(host: Host, shape: TrueShape, found: dict[str, dict]) -> None:
+    """Add a family's figures to those that were found."""
+    found["counted"][shape.name] = Bench(host, shape).measure()
+    if shape.name in CHECKED:
+        found["checks"][shape.name] = checked(host, shape, CHECKED[shape.name])
 
 
 def arguments() -> argparse.Namespace:

@@ -98,9 +98,10 @@ def test_capture_changes_no_prediction(pack: Pack, name: str) -> None:
         conds = [model.positive, model.guider.conds["negative"]]
         capture = model._capture(model.positive, latent, run.objective)
         options = capture.install(model.options, ending) if watched else model.options
-        found = comfy.samplers.calc_cond_batch(model.model, conds, latent, sigma, options)
+        whole = pack.folding.whole(latent, model.model)
+        found = comfy.samplers.calc_cond_batch(model.model, conds, whole, sigma, options)
         assert bool(capture.maps) == watched
-        return found
+        return [pack.folding.flat(out) for out in found]
 
     def look(run: Live, latent: Tensor, sigma: Tensor) -> None:
         asked, found = [], []
@@ -136,7 +137,8 @@ def test_maps_are_those_of_a_plain_softmax(pack: Pack, name: str) -> None:
         capture = run.text._capture(conds, latent, replace(run.objective, keys=keys))
         calls.clear()
         options = capture.install(run.text.options, None)
-        comfy.samplers.calc_cond_batch(model, [conds], latent, sigma, options)
+        whole = pack.folding.whole(latent, model)
+        comfy.samplers.calc_cond_batch(model, [conds], whole, sigma, options)
         ((_, maps),) = capture.layers()
         assert len(maps) == len(reader.layers())
         reached = 0
@@ -189,9 +191,8 @@ def test_words_and_cells_are_where_the_reader_says(pack: Pack, name: str) -> Non
             reader.install(options, reader.layers()[:1], seen.append, None)
             import comfy.samplers
 
-            comfy.samplers.calc_cond_batch(
-                run.text.model, [run.text.positive], latent, sigma, options
-            )
+            model, whole = run.text.model, pack.folding.whole(latent, run.text.model)
+            comfy.samplers.calc_cond_batch(model, [run.text.positive], whole, sigma, options)
             return text
 
         text = pack.inside(name, look, model=model)
