@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -38,7 +35,7 @@ class MovingFrame:
     def seen(self, latent: Tensor, sigma: Tensor) -> Tensor:
         """Return the latent [B, C, H, W] that the models see at sigma [B], of the sampler's."""
         self.scale = per_sample(self.coordinates.scale(sigma), latent)
-        return latent + self.scale * self.offset
+        return self.shown(latent)
 
     def kept(self, latent: Tensor, sigma: Tensor) -> Tensor:
         """Return the sampler's latent [B, C, H, W] at sigma [B], of the one that the models see."""
@@ -55,21 +52,14 @@ class MovingFrame:
         """
         return denoised + self.offset
 
+    def shown(self, latent: Tensor) -> Tensor:
+        """Return :meth:`seen` [B, C, H, W] at the sigma where the models last were asked."""
+        return latent + self.scale * self.offset
+
     def move(self, by: Tensor, sigma: Tensor) -> None:
         """Move the latent that the models see at sigma [B] by what broadcasts to [B, C, H, W]."""
         scale = per_sample(self.coordinates.scale(sigma), by)
         self.offset = self.offset + by / scale.clamp(min=torch.finfo(scale.dtype).tiny)
-
-    def reporting(self, callback: Callable | None) -> Callable | None:
-        """Return a sampler's callback (step, denoised, latent, total), told what the models see."""
-        if callback is None:
-            return None
-
-        def report(step: int, denoised: Tensor, latent: Tensor, total: int) -> Any:
-            seen = latent + self.scale * self.offset
-            return callback(step, self.pictured(denoised), seen, total)
-
-        return report
 
 
 def movable(mask: Tensor | None) -> Tensor | float:

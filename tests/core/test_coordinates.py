@@ -180,13 +180,9 @@ def test_no_move_where_there_is_no_picture_is_no_move() -> None:
     assert torch.equal(frame.seen(x, of(1.0)), x) and torch.equal(frame.told(x), x)
 
 
-def test_a_callback_is_told_what_the_models_see() -> None:
-    frame, told = MovingFrame(FLOW), []
-    report = frame.reporting(lambda *args: told.extend(args))
-    assert report is not None and frame.reporting(None) is None
+def test_what_is_shown_is_what_the_models_last_saw() -> None:
+    frame = MovingFrame(FLOW)
     frame.move(draw(2), of(0.5))
-    seen = frame.seen(draw(0), of(0.5))
-    report(3, draw(1), draw(0), 8)
-    assert told[0] == 3 and told[3] == 8
-    torch.testing.assert_close(told[1], draw(1) + 2 * draw(2))
-    torch.testing.assert_close(told[2], seen)
+    seen = frame.seen(draw(0), of(0.75))
+    torch.testing.assert_close(seen, draw(0) + 0.5 * draw(2))
+    assert torch.equal(frame.shown(draw(0)), seen)

@@ -17,8 +17,6 @@ from testkit.host import Host
 from testkit.live_run import Live, relative
 
 FAMILIES = list(tiny.FAMILIES)
-FLAT = [name for name in FAMILIES if not tiny.FAMILIES[name].frames]
-TIMED = [name for name in FAMILIES if tiny.FAMILIES[name].frames]
 # Where text, or the image, has attended to itself before the first layer that can be read.
 MIXED_TEXT = ("z-image", "lumina2", "hunyuan image", "omnigen2")
 MIXED_IMAGE = ("z-image", "lumina2", "omnigen2", "pixart", "wan", "cosmos2")
@@ -421,7 +419,7 @@ def test_attention_is_recorded_in_any_run(pack: Pack, name: str) -> None:
     assert all(reading.attention.shape == (1, 2, *grid) for reading in readings)
 
 
-@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_both_branches_are_blended_and_balanced(pack: Pack, name: str) -> None:
     """Weights are as they were after it, and so is the next stock picture."""
     model = tiny.patcher(name)
@@ -430,17 +428,10 @@ def test_both_branches_are_blended_and_balanced(pack: Pack, name: str) -> None:
     fixed, _ = pack.run(name, pack.settings("fixed"), model=model)
     online, trace = pack.run(name, pack.settings("dynamic", warmup=0.34), model=model)
     assert fixed.isfinite().all() and online.isfinite().all()
-    assert not torch.equal(fixed, online) and len(trace.losses()) == 2
+    blank = trace.steps[0].sigma == 1  # a flow model's first step finds nothing to read
+    assert not torch.equal(fixed, online) and len(trace.losses()) == 2 - blank
     assert weights == [(id(t), t.is_inference()) for t in model.model.parameters()]
     assert torch.equal(before, stock(name, model, 1))
-
-
-@pytest.mark.parametrize("name", TIMED)
-@pytest.mark.parametrize("mode", ["fixed", "dynamic"])
-def test_latents_with_a_time_are_refused_by_name(pack: Pack, name: str, mode: str) -> None:
-    model = type(tiny.patcher(name).model).__name__
-    with pytest.raises(ValueError, match=f"text model.*{model}, whose latents have a time"):
-        pack.run(name, pack.settings(mode))
 
 
 def test_attention_of_several_frames_is_refused(pack: Pack) -> None:

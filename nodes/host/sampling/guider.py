@@ -23,9 +23,10 @@ from ..text.gligen import place_in_areas
 from .assembly import HostRun
 from .checks import check_latent, check_layout, check_pair, check_patcher, schedule_of
 from .fitting import check_conditionings
+from .folding import check_still
 from .holding import HoldingSampler
 from .latent_guidance import guidances_of, wrap_sampling
-from .noising import coordinates_of
+from .noising import bridge_of, coordinates_of
 from .own_functions import give_own_functions
 from .prepared_model import PreparedModel
 from .randomness import OwnRandomness, restore, state_of
@@ -114,6 +115,8 @@ class RealCompoGuider(CFGGuider):
 
         with naming(self.node):
             check_latent(self.model_patcher, latent_image)
+            if self.settings.mode not in ONE_SIDED:
+                check_still(latent_image, "use one of the modes text only and spatial only")
             schedule = schedule_of(sigmas, self.settings, coordinates_of(self.model_patcher))
             self.trace.begin(self.settings, self._layout(), schedule)
             try:
@@ -136,6 +139,8 @@ class RealCompoGuider(CFGGuider):
         noise, latent_image, sigmas, denoise_mask, seed = held
         holder, device = self._spatial_guider(), self.model_patcher.load_device
         start = state_of(device)
+        bridge = bridge_of(holder.model_patcher, schedule.coordinates)
+        own_sigmas = sigmas if bridge is None else bridge.sigma(sigmas)
 
         def beside(options: dict) -> Tensor:
             models = {Side.TEXT: self._own_model(), Side.SPATIAL: self._held(holder, options)}
@@ -146,7 +151,7 @@ class RealCompoGuider(CFGGuider):
             return stock()
 
         holding = HoldingSampler(beside)
-        holder.sample(noise, latent_image, holding, sigmas, denoise_mask, None, True, seed)
+        holder.sample(noise, latent_image, holding, own_sigmas, denoise_mask, None, True, seed)
         return holding.result
 
     def inner_sample(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -188,12 +193,11 @@ class RealCompoGuider(CFGGuider):
     ) -> Tensor:
         """The sampler runs beside the latent that attention moves."""
         run = self.run
-        run.keep(mask)
+        run.keep(mask, latent_image, noise)
         place_boxes(self, noise)
-        told = run.frame.reporting(callback)
+        told = run.reporting(callback)
         samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
-        run.make_pending_move(sigmas[-1:].to(samples.device))
-        return run.frame.pictured(samples)
+        return run.ended(samples, sigmas[-1:].to(samples.device))
 
     def _own_model(self) -> PreparedModel:
         return PreparedModel(self.side.value, self, self.trace.rows)

@@ -42,6 +42,7 @@ from ..model.readers.families import reader_of
 from ..model.recomputation import recomputed
 from ..model.repairs import differentiable_options
 from .cfg import CALC_COND_BATCH, CFG, POST_CFG, Added, lent
+from .folding import flat, whole
 from .objective import Objective
 from .randomness import OwnRandomness, apart
 from .readings import pull_of, readings_of
@@ -137,16 +138,16 @@ class PreparedModel:
         self._count_rows()
         functions = self._own_functions()
         entries = self.added.entries | entries | {POST_CFG: [self._note, *functions]}
-        arguments = latent, sigma, self.options, self.seed
+        arguments = whole(latent, self.model), sigma, self.options, self.seed
         with self._as_current_patcher(), self._own_randomness(), lent(self.options, entries):
-            guided = CFGGuider.outer_predict_noise(self.guider, *arguments)
+            guided = flat(CFGGuider.outer_predict_noise(self.guider, *arguments))
         cond, uncond = self.last or (guided, guided)
         own = guided if functions or self._guides() else None
         return self._checked(Denoised(cond, uncond, own), latent, sigma)
 
     def _note(self, args: dict) -> Tensor:
         """Keep what is guided, as the first function after guidance."""
-        self.last = args["cond_denoised"], args["uncond_denoised"]
+        self.last = flat(args["cond_denoised"]), flat(args["uncond_denoised"])
         return args["denoised"]
 
     def _own_functions(self) -> list[Callable]:
@@ -177,7 +178,7 @@ class PreparedModel:
 
         Evaluates the positive conditionings alone, up to the last layer that is read.
         """
-        pulls = []
+        pulls, latent = [], whole(latent, self.model)
         for conds in _by_hooks(grounded(self.positive)):
             capture = self._capture(conds, latent, objective)
             options = capture.install(self.options, EARLY_EXIT)
@@ -185,7 +186,7 @@ class PreparedModel:
             with self._as_current_patcher(), self._no_randomness(), uncompiled():
                 _, pull = self._read(capture, objective, conds, latent, sigma, options, gradient)
                 pulls.append(pull)
-        return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
+        return sum(pulls[1:], pulls[0]) if pulls else Pull.none(flat(latent))
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
         size, reader = (latent.shape[-2], latent.shape[-1]), reader_of(self.model)
@@ -212,12 +213,12 @@ class PreparedModel:
         options: dict,
         gradient: bool,
     ) -> tuple[Tensor, Pull]:
-        """Evaluate with a capture installed; the prediction is [B, C, H, W]."""
+        """Evaluate with a capture installed; the prediction is as the host makes it."""
         options.pop("multigpu_clones", None)  # the host's other devices work without gradients
         if gradient:
             return self._differentiate(capture, objective, conds, latent, sigma, options)
         (out,) = comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
-        return out, pull_of(capture, objective, latent)
+        return out, pull_of(capture, objective, flat(latent))
 
     def _differentiate(
         self,
@@ -236,11 +237,12 @@ class PreparedModel:
                 self.model, [conds], leaf, sigma.clone(), options
             )
             if not capture.maps:  # none of these conditionings is active at this sigma
-                return out.detach(), Pull.none(latent)
+                return out.detach(), Pull.none(flat(latent))
             losses = objective.loss(capture)
             scale = loss_scale(self.model)
             (gradient,) = torch.autograd.grad(losses.sum() * scale, leaf)
-            return out.detach(), Pull(losses.detach(), gradient / scale, readings_of(capture))
+            gradient = flat(gradient) / scale
+            return out.detach(), Pull(losses.detach(), gradient, readings_of(capture))
 
     def _recomputed(self, capture: Capture, objective: Objective) -> Any:
         if not (objective.checkpointing or capture.reader.checkpoints):
