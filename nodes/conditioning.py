@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..realcompo_core.layout.model import Layout as LayoutValue
-from ..realcompo_core.words.grounding import OPTION, Grounding
+from ..realcompo_core.words.grounding import OPTION, Grounding, without_objects
 from ..realcompo_core.words.tokens import Tokenizer, describe, words_of
-from .host.text.encoding import encode, with_options
+from .host.text.encoding import encode, encode_like, with_options
 from .host.text.gligen import gligen_option
 from .host.text.tokenizer import check_clip, tokenizer_of
 from .types import CATEGORY, Layout, Node
@@ -72,6 +73,9 @@ class RealCompoLayoutConditioning(Node):
         tokenizer = tokenizer_of(clip)
         grounding = Grounding.of(layout, text, tokenizer)
         conditioning = encode(clip, text)
+        others = without_objects(text, grounding, tokenizer)
+        background = encode_like(clip, others, conditioning)
+        grounding = replace(grounding, background=background)
         options = {OPTION: grounding}
         spatial = dict(options)
         if gligen is not None:

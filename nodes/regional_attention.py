@@ -32,7 +32,7 @@ class RealCompoRegionalAttention(Node):
                     tooltip="The model, of any family whose attention can be read. The layout "
                     "comes with its positive conditioning.",
                 ),
-                *settings_inputs(RegionalSettings, "strength", "end", "softness"),
+                *settings_inputs(RegionalSettings, "strength", "end", "emphasis", "softness"),
             ],
             outputs=[
                 io.Model.Output(

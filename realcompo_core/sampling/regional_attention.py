@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,14 @@ class RegionalSettings:
         high=1,
         step=0.05,
     )
+    emphasis: float = setting(
+        20.0,
+        "How much louder an object's words are inside its region. 1 leaves them as loud as they "
+        "are. Higher holds the object there more firmly.",
+        low=1,
+        high=1000,
+        more="It is the factor on what each word weighs before attention is shared out.",
+    )
     softness: float = setting(
         0.0,
         "How far a region's border is blurred, as a share of the picture's shorter side. 0 is a "
@@ -66,14 +75,17 @@ class RegionalSettings:
 class Hearing:
     """Where the words of a prompt's objects are heard.
 
-    ``shares`` [T, H, W], 0..1, are those of the T ``tokens``.
+    ``shares`` [T, H, W], 0..1, are those of the T ``tokens``. ``wordless`` are rows that stand for
+    no word, ``inside`` [H, W] is how much of each cell regions cover.
     """
 
     tokens: tuple[int, ...]
     shares: Tensor
+    wordless: Sequence[int]
+    inside: Tensor
 
     @classmethod
-    def of(cls, objects: Objects, blur: float) -> Hearing:
+    def of(cls, objects: Objects, wordless: Sequence[int], blur: float) -> Hearing:
         """Return where each token of the objects is heard: in the regions of all that have it.
 
         ``blur`` is the standard deviation of the regions' borders, in latent cells.
@@ -84,16 +96,27 @@ class Hearing:
         for owner, region in zip(owners, seen, strict=True):
             for token in objects.tokens[owner]:
                 heard[token] = torch.maximum(heard.get(token, region), region)
-        return cls(tuple(heard), torch.stack(list(heard.values())))
+        shares = torch.stack(list(heard.values()))
+        return cls(tuple(heard), shares, wordless, seen.amax(dim=0))
 
-    def log_mask(self, height: int, width: int, strength: float) -> Tensor:
-        """Return what is added to the logits of a map [height * width, T]: at most 0.
+    def log_mask(self, size: tuple[int, int], rows: int, settings: RegionalSettings) -> Tensor:
+        """Return what is added to the logits [height * width, rows] of a map of this ``size``.
 
-        A word's probability, before the softmax divides by the sum of all, is multiplied by
-        1 - strength * (1 - share).
+        ``rows`` are the text's. What a row of an object weighs, before the softmax divides by the
+        sum of all, is multiplied by 1 - strength * (1 - share), and by the emphasis where it is
+        heard. Rows that stand for no word are heard outside all regions.
         """
-        shares = resample(self.shares, height, width).clamp(0, 1).flatten(1)
-        return (1 - strength * (1 - shares)).log().clamp(min=SILENCE).T
+        strength, mask = settings.strength, torch.zeros(rows, size[0] * size[1])
+        shares = resample(self.shares, *size).clamp(0, 1).flatten(1)
+        emphasis = strength * shares * math.log(settings.emphasis)
+        mask[list(self.tokens)] = _log(1 - strength * (1 - shares)) + emphasis
+        inside = resample(self.inside, *size).clamp(0, 1).flatten()
+        mask[list(self.wordless)] = _log(1 - strength * inside)
+        return mask.T
+
+
+def _log(factor: Tensor) -> Tensor:
+    return factor.log().clamp(min=SILENCE)
 
 
 def in_sight(regions: Tensor) -> Tensor:

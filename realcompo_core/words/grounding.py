@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
-from .tokens import Tokenizer, locate
+from .tokens import Tokenizer, locate, words_of
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,35 @@ class Objects:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A layout and, for each of its objects, the token positions of its phrase in one prompt."""
+    """A layout and, for each of its objects, the token positions of its phrase in one prompt.
+
+    ``words`` are the positions of all words of the prompt. ``background`` [1, rows, width] is the
+    prompt as encoded without its objects, where that was done.
+    """
 
     layout: Layout
     tokens: tuple[tuple[int, ...], ...]
+    words: tuple[int, ...] = ()
+    background: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def wordless(self) -> list[int]:
+        """Return the rows of the encoded prompt behind its first word that stand for no word.
+
+        They are its end and padding: encoders sum up the whole text there, with all its objects.
+        None are known without a ``background``.
+        """
+        if self.background is None:
+            return []
+        first, rows = min(self.words, default=0), self.background.shape[1]
+        words = {*self.words, *chain.from_iterable(self.tokens)}
+        return [row for row in range(first, rows) if row not in words]
 
     @classmethod
     def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
         """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
-        return cls(layout, locate(layout, prompt, tokenizer))
+        words = chain.from_iterable(piece.positions for piece in tokenizer(prompt))
+        return cls(layout, locate(layout, prompt, tokenizer), tuple(words))
 
     @classmethod
     def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
@@ -94,6 +114,13 @@ class Grounding:
         phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
         parts = tuple(regions[list(group)] for group in groups)
         return Objects(phrases, tuple(members), parts, groups)
+
+
+def without_objects(prompt: str, grounding: Grounding, tokenizer: Tokenizer) -> str:
+    """Return the words of a prompt that belong to none of its objects."""
+    gone = set(chain.from_iterable(grounding.tokens))
+    words = words_of(tokenizer(prompt))
+    return " ".join(word.text for word in words if gone.isdisjoint(word.positions))
 
 
 def distinct_layouts(groundings: Sequence[Grounding]) -> list[Layout]:

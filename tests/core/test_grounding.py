@@ -1,11 +1,19 @@
 """A layout tied to a prompt's tokens: regions at any size, shared where tokens are."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from realcompo_core.errors import InputError
 from realcompo_core.layout.model import Box, Layout, LayoutObject
-from realcompo_core.words.grounding import Grounding, distinct_layouts, first_number, together
+from realcompo_core.words.grounding import (
+    Grounding,
+    distinct_layouts,
+    first_number,
+    together,
+    without_objects,
+)
 from realcompo_core.words.tokens import Piece
 
 LEFT, RIGHT, TOP = Box(0, 0, 0.25, 1), Box(0.75, 0, 1, 1), Box(0, 0, 1, 0.5)
@@ -91,3 +99,20 @@ def test_objects_are_numbered_on() -> None:
     objects = Grounding(layout, ((1,), (2,))).objects(4, 4).numbered_from(3)
     assert objects.members == ((3,), (4,))
     assert objects.weights((9, 9, 9, 1, 2)).tolist() == [1, 2]
+
+
+def test_rows_of_no_word_are_those_behind_the_first_word() -> None:
+    """The start knows no word yet; without the prompt's other encoding none are known."""
+    layout = Layout((LayoutObject("red cat", LEFT),))
+    grounding = Grounding.of(layout, "a red cat on grass", whole_words)
+    assert grounding.words == (1, 2, 3, 4, 5) and grounding.wordless == []
+    encoded = replace(grounding, background=torch.zeros(1, 8, 2))
+    assert encoded.wordless == [6, 7] and encoded == grounding
+    assert replace(encoded, words=(2, 3, 5)).wordless == [4, 6, 7]
+
+
+def test_a_prompt_without_its_objects() -> None:
+    layout = Layout((LayoutObject("red cat", LEFT), LayoutObject("dog", LEFT)))
+    prompt = "a red cat and a dog on grass"
+    grounding = Grounding.of(layout, prompt, whole_words)
+    assert without_objects(prompt, grounding, whole_words) == "a and a on grass"

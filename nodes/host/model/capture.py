@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key, get_wrappe
 from torch import Tensor
 
 from ....realcompo_core.sampling.attention import over_tokens, pool
-from ....realcompo_core.words.grounding import OPTION, Objects, grounded
+from ....realcompo_core.words.grounding import OPTION, Grounding, Objects, grounded
 from .readers.reader import Layer, Reader, Seen, TextRows
 
 EXIT = "realcompo_exit"
@@ -32,6 +32,7 @@ class Watched:
 
     objects: Objects
     text: TextRows
+    grounding: Grounding
 
 
 def watch(conds: list[dict], latent: tuple[int, int]) -> dict[UUID, Watched]:
@@ -41,7 +42,8 @@ def watch(conds: list[dict], latent: tuple[int, int]) -> dict[UUID, Watched]:
     """
     found = {}
     for cond in grounded(conds):
-        found[cond["uuid"]] = Watched(_objects_of(cond, latent), _text_of(cond))
+        objects, text = _objects_of(cond, latent), _text_of(cond)
+        found[cond["uuid"]] = Watched(objects, text, cond[OPTION])
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -17,7 +18,7 @@ from ..model.capture import Watched, watch
 from ..model.compiling import uncompiled
 from ..model.readers.families import reader_of
 from ..model.readers.transformer import check_frames
-from ..model.regional_attention import RegionalAttention
+from ..model.regional_attention import Part, RegionalAttention
 from .checks import check_layout
 
 KEY = "realcompo_regional"
@@ -93,28 +94,32 @@ class Regional:
         if attention is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         options = attention.options(transformer_options)
-        with uncompiled(), attention.acting():
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        text = None if c_crossattn is None else attention.text(c_crossattn)
+        with uncompiled(), attention.acting(transformer_options):
+            return executor(x, t, c_concat, text, control, options, **kwargs)
 
     def _attention(self, model: Any, x: Tensor, options: dict) -> RegionalAttention | None:
-        watched: dict = options.get(KEY, {})
+        watched: dict[UUID, Watched] = options.get(KEY, {})
         sides = zip(options.get("uuids", ()), options.get("cond_or_uncond", ()), strict=True)
         # The host lends a positive with an area, id and all, to the negative.
-        found = [watched.get(uuid) if side == 0 else None for uuid, side in sides]
-        if not any(found):
+        size = (x.shape[-2], x.shape[-1])
+        parts: list[Part | None] = []
+        for uuid, side in sides:
+            own = side == 0 and uuid in watched
+            parts.append(self._part(watched[uuid], size) if own else None)
+        if not any(parts):
             return None
         check_frames(x)
-        size = (x.shape[-2], x.shape[-1])
-        parts = [each and (self._hearing(each, size), each.text) for each in found]
-        return RegionalAttention(reader_of(model), parts, x.shape[0], size, self.settings.strength)
+        return RegionalAttention(reader_of(model), parts, x.shape[0], size, self.settings)
 
-    def _hearing(self, watched: Watched, size: tuple[int, int]) -> Hearing:
-        hearing = Hearing.of(watched.objects, self.settings.softness * min(size))
+    def _part(self, watched: Watched, size: tuple[int, int]) -> Part:
+        wordless, blur = watched.grounding.wordless, self.settings.softness * min(size)
+        hearing = Hearing.of(watched.objects, wordless, blur)
         expected = tuple(hearing.shares.shape[-2:])
         if expected != size:
             fix = "Remove the patch that evaluates the latent in parts, or this node."
             raise InputError("regional attention", f"a latent of {expected}", str(size), fix)
-        return hearing
+        return Part(hearing, watched.text, watched.grounding.background)
 
 
 def regional_of(model: ModelPatcher) -> Regional | None:
