@@ -63,7 +63,9 @@ class RealCompoAttentionCapture(Node):
             fix = "Connect the RealCompo Layout Conditioning node."
             raise InputError("conditioning", "a conditioning with a layout", "one without", fix)
         trace = Trace()
-        recorder = Recorder(groundings, downsample, Layers(layers), trace)
+        recorder = Recorder(
+            groundings, downsample, Layers(layers), trace, cls.define_schema().display_name
+        )
         return io.NodeOutput(recorder.attach(model), trace)
 
 

@@ -21,8 +21,18 @@ from torch import Tensor, nn
 from .....realcompo_core.errors import InputError
 from .....realcompo_core.sampling.attention import Layers, joint_probabilities
 from ..attention_calls import OVERRIDE, replaced_attention
+from ..unreadable import UnreadableError
 from .placing import SECOND_QUARTER, THIRDS, Share
-from .reader import Layer, Reader, Seen, Size, TextRows, check_factor
+from .reader import (
+    Given,
+    Layer,
+    Reader,
+    Seen,
+    Size,
+    TextRows,
+    check_factor,
+    chosen_rows,
+)
 
 KEY = "realcompo_reader"
 
@@ -149,6 +159,17 @@ class JointAttention(Seen):
             found = joint_probabilities(q, self.k, chosen, mask)
         return found.unflatten(-1, (rows, columns))
 
+    def of(self, rows: Sequence[int], given: Given) -> Seen:
+        """Return these rows; there must be as many as the model was given."""
+        if not len(self.q) == len(self.k) == len(given.latent):
+            got = f"{len(self.q)} of queries and {len(self.k)} of keys"
+            raise UnreadableError(f"{len(given.latent)} rows in a layer", got)
+        mask = self.mask
+        if mask is not None and len(mask) > 1:
+            mask = chosen_rows(mask, rows)
+        q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
+        return replace(self, q=q, k=k, mask=mask)
+
     def _check(self, spans: Spans, image: int, text: TextRows) -> None:
         """A family may put its tokens in another order some day, or a patch may add some."""
         queries, keys = self.q.shape[2], self.k.shape[2]
@@ -156,15 +177,7 @@ class JointAttention(Seen):
         if first >= 0 and spans.image + image <= queries and spans.text + text.count <= keys:
             return
         expected = f"{image} tokens of the latent and {text.count} of the text"
-        got = f"{queries} queries and {keys} keys"
-        fix = "Remove patches that change the model's tokens, or set the mode to fixed."
-        raise InputError("attention", expected, got, fix)
-
-    def _split(self, parts: int) -> Iterator[Seen]:
-        batched = self.mask is not None and self.mask.shape[0] > 1
-        masks = self.mask.chunk(parts) if batched else [self.mask] * parts
-        for q, k, mask in zip(self.q.chunk(parts), self.k.chunk(parts), masks, strict=True):
-            yield replace(self, q=q, k=k, mask=mask)
+        raise UnreadableError(expected, f"{queries} queries and {keys} keys")
 
 
 class _Listener:
@@ -179,7 +192,6 @@ class _Listener:
     ) -> None:
         self.reader, self.layers, self.report, self.last = reader, layers, report, last
         self.next: Layer | None = None  # whose attention comes next
-        self.options: Mapping[str, Any] = {}
         self.size: Size = (0, 0)
 
     def __deepcopy__(self, memo: dict) -> _Listener:
@@ -198,7 +210,7 @@ class _Listener:
     ) -> Tensor:
         """Apply the model to a latent [B, C, H, W] or [B, C, 1, H, W], as a wrapper of the host."""
         _check_frames(x)
-        self.options, self.size = transformer_options, (x.shape[-2], x.shape[-1])
+        self.size = (x.shape[-2], x.shape[-1])
         with self._listening():
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
@@ -231,7 +243,7 @@ class _Listener:
         q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
         mask = None if mask is None else _additive(mask, q.dtype)
-        self.report(JointAttention(q, k, self.options, self.reader, self.size, mask))
+        self.report(JointAttention(layer, q, k, self.reader, self.size, mask))
         if self.last and layer is self.layers[-1]:
             self.last()
 
@@ -247,7 +259,7 @@ class _Listener:
             try:
                 yield
             finally:
-                self.next, self.options = None, {}
+                self.next = None
 
     def _announcing(self, layer: Layer) -> Callable:
         def announce(module: nn.Module, args: tuple) -> None:
