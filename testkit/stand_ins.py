@@ -232,7 +232,7 @@ def merging(model: Any) -> Any:
 
 
 def reversing(model: Any) -> Any:
-    """Every layer hears each text twice, once from its end: no row is a prompt's as stock has it."""
+    """Every layer hears each text twice, once from its end: no row has a prompt as stock has it."""
 
     def mirror(n: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple:
         both = torch.cat([context, context.flip(1)], dim=1)
@@ -291,10 +291,10 @@ STAND_INS: dict[str, Change] = {
     "writing in place": writing_in_place,
     "coupled": coupled,
     "tiled": tiled,
-    "apart": apart,
-    "padded": padded,
-    "reordered": reordered,
 }
+
+# Those that change how rows are evaluated, and no picture but by rounding.
+OTHERWISE_BATCHED: dict[str, Change] = {"apart": apart, "padded": padded, "reordered": reordered}
 
 # Those of which attention can't be read: they leave no row or cell of a layer as stock has it.
 UNREADABLE: dict[str, Change] = {"merging": merging, "reversing": reversing}
@@ -320,10 +320,35 @@ NODES: dict[str, dict[str, Any]] = {
     "RescaleCFG": {"multiplier": 0.7},
 }
 
+# More of them, for random graphs; an older host has not all.
+MORE_NODES: dict[str, dict[str, Any]] = {
+    "FreeU": {},
+    "FreeU_V2": {},
+    "PatchModelAddDownscale": {"block_number": 1, "end_percent": 0.7},
+    "ContextWindowsManual": {"context_length": 4, "context_overlap": 2, "dim": 3},
+    "SelfAttentionGuidance": {},
+    "UNetSelfAttentionMultiply": {"q": 1.3},
+    "UNetCrossAttentionMultiply": {"k": 1.3},
+    "CFGZeroStar": {},
+    "CFGNorm": {},
+    "FreSca": {},
+    "Mahiro": {},
+    "TCFG": {},
+    "RenormCFG": {},
+    "Epsilon Scaling": {},
+    "TemporalScoreRescaling": {},
+    "DifferentialDiffusion": {},
+    "NAGuidance": {},
+    "ModelSamplingDiscrete": {"sampling": "v_prediction"},
+    "ModelSamplingContinuousEDM": {},
+}
+
 
 def patched(host: Host, scene: Scene, model: list, name: str) -> list:
     """Return a scene's model as a node of the host or a stand-in changes it."""
-    if name in NODES:
-        return scene.add(name, model=model, **NODES[name])[0]
-    host.functions[name] = (STAND_INS | UNREADABLE)[name]
+    functions = STAND_INS | OTHERWISE_BATCHED | UNREADABLE
+    if name not in functions:
+        settings = (NODES | MORE_NODES)[name]
+        return scene.add(name, model=model, **host.defaults(name) | settings)[0]
+    host.functions[name] = functions[name]
     return scene.apply(model, name)
