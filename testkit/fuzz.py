@@ -56,7 +56,7 @@ def choices(host: Host, families: Sequence[str]) -> dict[str, list[Any]]:
         "family": list(families),
         "sampler": [name for name in KSampler.SAMPLERS if name not in TOO_SLOW],
         "scheduler": list(KSampler.SCHEDULERS),
-        "steps": [1, 2, 3, 4],
+        "steps": [1, 2, 2, 3],
         "denoise": [1.0, 1.0, 0.6],
         "cfg": [1.0, 4.0, 7.5],
         "width": [64, 64, 40, 96],
@@ -101,23 +101,36 @@ def check(host: Host, case: Case) -> str:
     try:
         graph = Graph(host, case)
         stock = {side: graph.stock(side) for side in ("text", "spatial")}
-        again = {side: graph.stock(side) for side in ("text", "spatial")}
     except PromptError as error:
         return f"stock fails: {error}"
     if not all(latent.isfinite().all() for latent in stock.values()):
         return "stock is not finite"
-    if not all(torch.equal(stock[side], again[side]) for side in stock):
-        return "stock depends on the run before"  # a patch keeps its state
     try:
         _check_sides(graph, stock)
         _check_dynamic(graph)
+        _check_after(graph, stock)
     except PromptError as error:
         if any(part in str(error) for part in REFUSED):
             return f"refused: {error}"
         raise Failure(f"stock runs, and RealCompo fails: {error}") from error
+    except Failure:
+        if _stock_varies(host, case):
+            return "stock depends on the run before"  # a patch keeps its state
+        raise
+    return ""
+
+
+def _check_after(graph: Graph, stock: dict[str, Tensor]) -> None:
     if not torch.equal(graph.stock("text"), stock["text"]):
         raise Failure("a stock run afterwards is another one")
-    return ""
+
+
+def _stock_varies(host: Host, case: Case) -> bool:
+    """Whether stock itself makes another picture of a graph the second time."""
+    graph = Graph(host, case)
+    sides = ["text", "spatial"] * 2
+    found = [graph.stock(side) for side in sides]
+    return not (torch.equal(found[0], found[2]) and torch.equal(found[1], found[3]))
 
 
 def _check_sides(graph: Graph, stock: dict[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import tiny_transformers, tiny_unets
 from .controls import apply
+from .graph import Links
 from .host import Host
 from .random_models import small_model
 from .scene import Scene
@@ -160,7 +161,7 @@ class Graph:
         positive, model = self.text, self.text_model
         if side == "spatial":
             positive, model = self.spatial, self.spatial_model
-        return self._run(self.scene.stock(positive, model, **self._sampling()))[0]
+        return self._run(lambda: self.scene.stock(positive, model, **self._sampling()))["latent"]
 
     def ours(self, **settings: Any) -> tuple[Tensor, Any]:
         """Return RealCompo's latent and trace."""
@@ -170,14 +171,18 @@ class Graph:
             "positive": self.text,
             "spatial_positive": self.spatial,
         }
-        links = self.scene.realcompo(settings, **inputs, **self._sampling())
-        return self._run(links, trace=True)
+        out = self._run(lambda: self.scene.realcompo(settings, **inputs, **self._sampling()), 2)
+        return out["latent"], out["trace"]
 
-    def _run(self, links: Any, trace: bool = False) -> tuple[Tensor, Any]:
+    def _run(self, sampler: Callable[[], Links], outputs: int = 1) -> dict[str, Any]:
+        """What a sampler makes, whose nodes are in the graph for this run alone."""
         torch.manual_seed(3)  # what a model draws besides must not depend on earlier runs
-        wanted = {"latent": links[0]} | ({"trace": links[1]} if trace else {})
-        out = self.host.run(self.scene, **wanted)
-        return out["latent"]["samples"], out.get("trace")
+        before = dict(self.scene.prompt)
+        links = sampler()
+        wanted = {"latent": links[0], "trace": links[1]}
+        out = self.host.run(self.scene, **dict(list(wanted.items())[:outputs]))
+        self.scene.prompt = before
+        return out | {"latent": out["latent"]["samples"]}
 
     def _scene(self) -> Scene:
         case = self.case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from . import tiny_transformers, tiny_unets
@@ -30,7 +31,7 @@ class TinyScene(Scene):
         self.root = self.add("EmptyLatentImage", width=width, height=height, batch_size=1)[0]
         self.layout = self.add("RealCompoLayout", layout=LAYOUT)[0]
         self.spatial_model: Link | None = None
-        self.model = self._made("model", lambda _: _kit(family).patcher(family))
+        self.model = self._made("model", lambda _: _model(family))
         self.latent = self._made(
             f"latent of {width} x {height}, {batch}",
             lambda _: {"samples": _latent(family, width, height, batch)},
@@ -68,6 +69,11 @@ class TinyScene(Scene):
 
 def _kit(family: str) -> Any:
     return tiny_unets if family in tiny_unets.UNETS else tiny_transformers
+
+
+@cache
+def _model(family: str) -> Any:
+    return _kit(family).patcher(family)
 
 
 def _latent(family: str, width: int, height: int, batch: int) -> Any:

@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .random_models import UNET, random_weights, shapes_of
+from .random_models import SMALL_UNET, random_weights, shapes_of
 
 TOKENS, WIDTH = 77, 32  # of the text
-TINY: dict[str, Any] = UNET | {
+TINY: dict[str, Any] = SMALL_UNET | {
     "model_channels": 32,
-    "num_res_blocks": [1, 1],
-    "channel_mult": (1, 1),
-    "transformer_depth": [1, 1],
-    "transformer_depth_output": [1, 1, 1, 1],
     "num_heads": 4,
     "context_dim": WIDTH,
     "adm_in_channels": None,
 }
-SDXL = TINY | {"num_classes": "sequential", "adm_in_channels": 2816}
+TWO_SIZES = TINY | {
+    "num_res_blocks": [1, 1],
+    "channel_mult": (1, 1),
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+}
+SDXL = TWO_SIZES | {"num_classes": "sequential", "adm_in_channels": 2816}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def patcher(name: str) -> Any:
 
     unet = UNETS[name]
     config = getattr(comfy.supported_models, unet.config)(dict(unet.network))
-    config.unet_config["out_channels"] = 4
+    config.unet_config |= {"out_channels": 4, "num_heads": 4, "num_head_channels": -1}
     config.set_inference_dtype(torch.float32, None)
     config.model_type = lambda *_: getattr(comfy.model_base.ModelType, unet.prediction)
     cpu = torch.device("cpu")
