@@ -37,7 +37,14 @@ CLOSE = 1e-2  # relative: what rounding may come to over a run
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "prior": 0.0}
 TOO_SLOW = ("dpm_adaptive",)  # chooses its own number of steps
 # What stock samples to noise without numbers, and a RealCompo node refuses by name.
-REFUSED = ("noise levels that are numbers", "finite predictions", "a finite latent")
+REFUSED = (
+    "noise levels that are numbers",
+    "finite predictions",
+    "a finite latent",
+    "leaves the inpainting mask",
+    "sampling type",
+)
+SCHEDULING, MASKING = "ModelSamplingContinuousEDM", "DifferentialDiffusion"
 WEIGHTED = [*FAMILIES, "sd1", "sd1", "sdxl", "sd2 v", FILES]
 
 
@@ -88,8 +95,20 @@ def draw(host: Host, seed: int, families: Sequence[str] = WEIGHTED) -> Case:
         case = replace(case, gligen=False)
     if case.family in TRANSFORMERS:  # of which a tiny one has a size of its own
         case = replace(case, width=64, height=64)
+    return _of_one_sampler(case)
+
+
+def _of_one_sampler(case: Case) -> Case:
+    """The case without what makes the sampler itself another one on one branch alone.
+
+    The sampler is the text branch's: its noise levels, and its changes of the inpainting mask.
+    """
     if case.shared:
-        case = replace(case, spatial_patch="")
+        return replace(case, spatial_patch="")
+    if SCHEDULING in (case.text_patch, case.spatial_patch):
+        return replace(case, shared=True, text_patch=SCHEDULING, spatial_patch="")
+    if case.text_patch == MASKING:
+        return replace(case, masked=False)
     return case
 
 

@@ -136,9 +136,10 @@ def test_a_sampler_that_splits_the_latent_is_recorded(
     assert [tuple(attention.shape) for attention in found] == [(batch, 2, 8, 16)] * 2
 
 
+@pytest.mark.parametrize("family", ["sd1", "flux"])  # the latter recomputes its blocks
 @pytest.mark.parametrize("split", [windows, tiles])
-def test_a_split_latent_has_its_gradient(host: Host, split: Callable) -> None:
-    scene = small_scene(host, width=128)
+def test_a_split_latent_has_its_gradient(host: Host, split: Callable, family: str) -> None:
+    scene = small_scene(host, width=128, family=family)
     scene.model = split(host, scene, scene.model)
     assert pull_agrees_with_finite_difference(host, scene, reach=2e-3)
 

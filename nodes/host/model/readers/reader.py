@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
@@ -86,10 +87,14 @@ class Seen(ABC):
 
 
 def chosen_rows(t: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return some rows of a tensor, without a copy where they follow each other."""
+    """Return some rows of a tensor [rows, ...], without a copy where they follow each other.
+
+    An index would be saved for a backward pass, where a block that is recomputed must not save
+    more than it does the second time.
+    """
     if isinstance(rows, range):
         return t[rows.start : rows.stop]
-    return t[list(rows)]
+    return torch.cat([t[row : row + 1] for row in rows])
 
 
 class Reader(ABC):

@@ -38,7 +38,7 @@ class Trail:
     def before(
         self, n: Tensor, context: Tensor, value: Tensor, options: dict
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Note what stock gives the layer."""
+        """Note what stock gives the layer: queries, text, values [rows, tokens, width]."""
         self.begin = n, context
         return n, context, value
 
@@ -46,7 +46,7 @@ class Trail:
     def after(
         self, n: Tensor, context: Tensor, value: Tensor, options: dict
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Note what the patches make of it."""
+        """Note what the patches make of it: queries, text, values [rows, tokens, width]."""
         self.end = n, context
         return n, context, value
 
