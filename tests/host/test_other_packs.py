@@ -32,7 +32,7 @@ def runs(host: Host, scene: Scene, **wanted: Any) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", PATCHES)
 def test_each_branch_is_the_stock_run_of_its_model(fresh: Host, name: str) -> None:
     """Of a model that both branches share, with all that it carries."""
-    scene = TinyScene(fresh)
+    scene = TinyScene(fresh, width=96)
     model = patched(fresh, scene, scene.model, name)
     ours = SAMPLING | {"model": model, "spatial_model": model}
     out = runs(

@@ -63,7 +63,8 @@ class Capture:
     ) -> None:
         self.watched, self.reader, self.read = watched, reader, layers
         self.latent, self.options = latent, {}
-        self.sought: set[UUID] = set()  # conditionings that the host has evaluated
+        self.sought: set[UUID] = set()  # conditionings that the host says to have evaluated
+        self.placed: set[UUID] = set()  # those whose rows were found in what was evaluated
         self.parts: list[Part] = []  # theirs in what the model evaluates now
         self.pieces: dict[UUID, dict[tuple, list[Piece]]] = {}
 
@@ -71,9 +72,15 @@ class Capture:
         return self  # hosts deep-copy model options; the maps must still arrive here
 
     @property
+    def idle(self) -> bool:
+        """Whether there is nothing to read: no conditioning was active, or no layer was run."""
+        return not self.pieces and self.sought == self.placed
+
+    @property
     def whole(self) -> bool:
-        """Whether something was evaluated, and of each conditioning its whole area."""
-        return bool(self.sought) and all(map(self._is_whole, self.sought))
+        """Whether something was read, and of each conditioning its whole area."""
+        found = self.pieces and self.sought == self.placed
+        return bool(found) and all(map(self._is_whole, self.pieces))
 
     def record(self, seen: Seen) -> None:
         """Keep the maps of every watched conditioning in this batch."""
@@ -101,7 +108,7 @@ class Capture:
         One for each layer, of the T tokens of all its objects, in their order. Raises
         :class:`InputError` where only a part of its area was found in what was evaluated.
         """
-        if self.sought and not self.whole:
+        if not self.idle and not self.whole:
             with self._naming(around):
                 expected = "the latent's rows and cells, each with its prompt"
                 raise UnreadableError(expected, "others, of which attention can't be placed")
@@ -142,14 +149,15 @@ class Capture:
         given = Given(x, c_crossattn, uuids, sides)
         self.parts = []
         for uuid, place in sought_in(given, self.watched).items():
+            found = parts_of(given, place, self.latent, uuid, self.watched[uuid])
             self.sought.add(uuid)
-            self.parts += parts_of(given, place, self.latent, uuid, self.watched[uuid])
+            self.placed |= {part.uuid for part in found}
+            self.parts += found
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
     def _is_whole(self, uuid: UUID) -> bool:
-        by_layer, size = self.pieces.get(uuid, {}), self.watched[uuid].size
-        layers = by_layer.values()
-        return bool(by_layer) and all(is_whole(found, len(self.latent), size) for found in layers)
+        layers, size = self.pieces[uuid].values(), self.watched[uuid].size
+        return all(is_whole(found, len(self.latent), size) for found in layers)
 
     @contextmanager
     def _naming(self, patches: Callable[[dict], list[str]]) -> Generator[None]:

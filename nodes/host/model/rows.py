@@ -75,8 +75,8 @@ def sought_in(given: Given, watched: Mapping[UUID, Watched]) -> dict[UUID, int]:
 def parts_of(given: Given, place: int, latent: Tensor, uuid: UUID, watched: Watched) -> list[Part]:
     """Return the parts of a batch that are a conditioning's, at a latent [B, C, ..., H, W].
 
-    ``place`` is where the host says it to be. None where its rows are in another batch, or not
-    found.
+    ``place`` is where the host says it to be. There are none where its rows are in another batch,
+    or hold neither its text nor cells of its area.
     """
     count = len(latent)
     rows = range(place * count, (place + 1) * count)

@@ -236,7 +236,7 @@ class PreparedModel:
             (out,) = comfy.samplers.calc_cond_batch(
                 self.model, [conds], leaf, sigma.clone(), options
             )
-            if not capture.sought:  # none of these conditionings is active at this sigma
+            if capture.idle:  # none of these conditionings is active at this sigma
                 return out.detach(), Pull.none(latent)
             losses = objective.loss(capture)
             scale = loss_scale(self.model)

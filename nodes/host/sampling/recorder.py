@@ -66,7 +66,7 @@ class Recorder:
         """One reading a step: multi-stage samplers predict more than once in one."""
         self.latent, self.capture = x, None
         out = executor(x, timestep, *rest, **kwargs)
-        if self.capture is not None and self.capture.sought and self._due(timestep):
+        if self.capture is not None and not self.capture.idle and self._due(timestep):
             self._keep(self.capture, timestep)
         return out
 
@@ -127,7 +127,7 @@ class Recorder:
 
         The host lends conditionings with an area, id and all, to the other lists.
         """
-        for name, conds in self.guider.conds.items():
+        for name, conds in getattr(self.guider, "conds", {}).items():
             if conds is group:
-                return {cond["uuid"] for cond in self.guider.original_conds[name]}
+                return {cond["uuid"] for cond in self.guider.original_conds.get(name, ())}
         return None
