@@ -70,6 +70,3 @@ train-demo: host  ## train the toy world's models anew (three hours on two cores
 
 compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)
 	@.host/run -m benchmarks.compbench $(ARGS)
-
-fuzz: host  ## random graphs against the stock sampler (ARGS="--seeds 1000", or ARGS=--help)
-	@.host/run -m testkit.fuzz $(ARGS)
