@@ -27,11 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .bare_scene import FAMILIES, TRANSFORMERS
 from .fuzz_graph import CONDITIONINGS, CONTROLLED, CONTROLS, FILES, NEGATIVES, Case, Graph
 from .host import Host, PromptError
 from .live_run import relative
 from .stand_ins import MORE_NODES, NODES, OTHERWISE_BATCHED, STAND_INS
-from .tiny_scene import FAMILIES, TRANSFORMERS
 
 CLOSE = 1e-2  # relative: what rounding may come to over a run
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "prior": 0.0}

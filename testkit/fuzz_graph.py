@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from . import tiny_transformers, tiny_unets
+from .bare_scene import TRANSFORMERS, BareScene
 from .controls import apply
 from .graph import Links
 from .host import Host
 from .random_models import small_model
 from .scene import Scene
 from .stand_ins import patched
-from .tiny_scene import TRANSFORMERS, TinyScene
 
 FILES = "files"  # models of the host's own loaders, with a text encoder and GLIGEN
 CONTROLLED = (*tiny_unets.UNETS, "flux", "sd3")
@@ -152,7 +152,7 @@ class Graph:
     @property
     def other(self) -> list:
         """A prompt without a layout."""
-        if isinstance(self.scene, TinyScene):
+        if isinstance(self.scene, BareScene):
             return self.scene.encoded(4)
         return self.add("CLIPTextEncode", clip=self.scene.clip, text="a street in the rain")
 
@@ -188,7 +188,7 @@ class Graph:
         case = self.case
         size: dict[str, Any] = {"width": case.width, "height": case.height, "batch": case.batch}
         if case.family != FILES:
-            return TinyScene(self.host, case.family, **size)
+            return BareScene(self.host, case.family, **size)
         scene = Scene(**size, gligen=case.gligen)
         self.host.functions["small"] = lambda _: small_model()
         scene.model = scene.apply(scene.latent, "small")

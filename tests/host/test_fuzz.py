@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from testkit import fuzz
+from testkit.bare_scene import FAMILIES
 from testkit.host import Host
-from testkit.tiny_scene import FAMILIES
 
 SEEDS = range(40)
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from testkit.bare_scene import BareScene
 from testkit.host import Host, PromptError
 from testkit.live_run import inspect, pull_agrees_with_finite_difference, relative
 from testkit.scene import Scene
 from testkit.stand_ins import OTHERWISE_BATCHED, UNREADABLE, doubled, patched, values_apart
-from testkit.tiny_scene import TinyScene
 
 SAMPLING = {"steps": 2, "cfg": 4.0}
 TILE = 8  # cells; a scene of 64 x 128 pixels has two
@@ -23,8 +23,8 @@ TILE = 8  # cells; a scene of 64 x 128 pixels has two
 FAMILIES = ["sd1", "sdxl", "flux", "z-image", "pixart"]
 
 
-def small_scene(host: Host, width: int = 64, batch: int = 1, family: str = "sd1") -> TinyScene:
-    return TinyScene(host, family, width=width, batch=batch)
+def small_scene(host: Host, width: int = 64, batch: int = 1, family: str = "sd1") -> BareScene:
+    return BareScene(host, family, width=width, batch=batch)
 
 
 def recorded(
@@ -183,7 +183,7 @@ def test_a_part_alone_is_refused_by_name(host: Host) -> None:
 @pytest.mark.parametrize("after_skip", [True, False])
 def test_layers_that_shrink_are_read_at_the_finest_size(host: Host, after_skip: bool) -> None:
     """Deep Shrink makes some layers of one factor smaller than others."""
-    scene = TinyScene(host, width=128, height=128)
+    scene = BareScene(host, width=128, height=128)
     shrink = {"downscale_factor": 2.0, "start_percent": 0.0, "end_percent": 1.0}
     ways = {"downscale_method": "bicubic", "upscale_method": "bicubic"}
     model = scene.add(
@@ -219,7 +219,7 @@ SCALES = {
 }
 
 
-def guided(host: Host, scene: TinyScene, name: str, model: list) -> list:
+def guided(host: Host, scene: BareScene, name: str, model: list) -> list:
     """A latent by one of core's guiders."""
     prompts = {"text": scene.text, "negative": scene.negative, "other": scene.encoded(4)}
     conds = {field: prompts[which] for field, which in GUIDERS[name].items()}

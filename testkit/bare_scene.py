@@ -17,7 +17,7 @@ TEXT, SPATIAL, NEGATIVE = 1, 2, 3  # seeds
 TOKENS = ((1, 2), (4,))  # of a red cube and a blue ball
 
 
-class TinyScene(Scene):
+class BareScene(Scene):
     """A graph of two branches of one tiny model; their prompts are random text with a layout.
 
     ``width`` and ``height`` are in pixels; of a transformer the latent has its family's size.
