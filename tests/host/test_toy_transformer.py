@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,21 @@ def test_what_is_made_for_the_unet_is_refused(host: Host, spatial: str, got: str
     graph = PromptGraph(prompts("development", 1)[0], 0, spatial=spatial, base="transformer")
     with pytest.raises(PromptError, match=rf"photo \(transformer\): expected .*, got {got}"):
         host.run(graph, latent=graph.sample(Arm("", stock="spatial")))
+
+
+@pytest.mark.parametrize(("mode", "stock"), [("text only", "text"), ("spatial only", "spatial")])
+def test_one_sided_modes_equal_the_stock_sampler(host: Host, mode: str, stock: str) -> None:
+    """Its spatial branch is Regional Attention."""
+    graph = PromptGraph(prompts("development", 1)[0], 0, spatial="regional", base="transformer")
+    graph.base = replace(graph.base, sampling={**graph.base.sampling, "steps": 4})
+    ours, theirs, other = (
+        graph.sample(arm)
+        for arm in (Arm("", {"mode": mode}), Arm("", stock=stock), Arm("", {"mode": "fixed"}))
+    )
+    out = host.run(graph, ours=ours, theirs=theirs, other=other)
+    ours, theirs, other = (out[name]["samples"] for name in ("ours", "theirs", "other"))
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, other)
 
 
 def lesson(bias: float) -> tuple[Any, Any]:
