@@ -57,7 +57,7 @@ FAMILIES = {
     "realcompo_sdxl_regions": SDXL,
     "realcompo_flow_look_sdxl_control": SDXL,
 }
-SAVED = {"realcompo_layout_guidance": 2}  # pictures; elsewhere one
+SAVED = {"realcompo_layout_guidance": 2, "realcompo_demo_transformer": 8}  # pictures; elsewhere one
 WORKFLOWS = [
     "realcompo_keypoints_sdxl",
     "realcompo_segmentation_sd21",
@@ -78,6 +78,7 @@ WORKFLOWS = [
     "realcompo_chroma_look_flux_control",
     "realcompo_flow_look_sdxl_control",
 ]
+WITHOUT_FILES = ["realcompo_demo_transformer"]
 
 
 def read(name: str) -> dict:
@@ -111,7 +112,7 @@ def with_stand_ins(prompt: dict, workflow: dict) -> dict:
     return changed
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", [*WORKFLOWS, *WITHOUT_FILES])
 async def test_the_workflow_runs(server: Server, definitions: dict, name: str) -> None:
     workflow = read(name)
     prompt = to_prompt(workflow, definitions, overrides(FAMILIES.get(name, SD15)))
