@@ -31,7 +31,8 @@ from .server import ROOT
 LOCALE = ROOT / "locales" / "en" / "nodeDefs.json"
 PAGES = ROOT / "nodes" / "web" / "docs"
 SETTINGS = ROOT / "docs" / "settings.md"
-FEW = 6  # a longer list of choices is not spelled out, nor is one that each machine has its own of
+FEW = 6  # a longer list of choices is not spelled out
+FILE = ".safetensors"  # nor is one of files: each machine has its own
 BEGIN, END = "<!-- {}: written by `make docs` -->", "<!-- end -->"
 
 BALANCER = {"look_or_placement": LOOK_OR_PLACEMENT, **settings_of(BalancerSettings)}
@@ -162,7 +163,8 @@ def ranges(socket: Any) -> Iterator[str]:
     """Yield an input's choices, range and default, where it has some."""
     low, high, default = (getattr(socket, name, None) for name in ("min", "max", "default"))
     options = getattr(socket, "options", None) or []
-    if 1 < len(options) <= FEW:
+    listed = 1 < len(options) <= FEW and not any(FILE in option for option in options)
+    if listed:
         yield ", ".join(options)
     if low is not None:
         yield f"{number(low)} to {number(high)}"

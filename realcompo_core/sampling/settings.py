@@ -16,6 +16,7 @@ from .fields import (
     setting,
     settings_of,
 )
+from .schedule import step_at
 
 MAXIMUM_WEIGHT = 1000
 
@@ -311,9 +312,14 @@ class BalancerSettings:
         dynamic = self.mode is Mode.DYNAMIC and self.recipe is Recipe.BALANCED
         return dynamic and self.guidance > 0 and self.spatial_loss > 0
 
-    def warmup_steps(self, steps: int) -> int:
-        """Return how many of the steps the spatial branch does alone; blending modes only."""
-        return round(self.warmup * steps) if self.mode in (Mode.DYNAMIC, Mode.FIXED) else 0
+    def warmup_steps(self, steps: int, blank: int = 0) -> int:
+        """Return how many of the steps the spatial branch does alone; blending modes only.
+
+        The first ``blank`` steps, which find no picture, belong to a warm-up and don't count.
+        """
+        if self.warmup == 0 or self.mode not in (Mode.DYNAMIC, Mode.FIXED):
+            return 0
+        return step_at(self.warmup, steps, blank)
 
 
 def parse_weights(text: str) -> tuple[float, ...]:

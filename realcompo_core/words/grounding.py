@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
-from .tokens import Tokenizer, locate, words_of
+from .tokenized import Tokenized, locate_in, words_in
+from .tokens import describe
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,14 @@ class Grounding:
         return [row for row in range(first, rows) if row not in words]
 
     @classmethod
-    def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def of(cls, layout: Layout, encoders: Sequence[Tokenized]) -> Grounding:
         """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
-        words = chain.from_iterable(piece.positions for piece in tokenizer(prompt))
-        return cls(layout, locate(layout, prompt, tokenizer), tuple(words))
+        pieces = chain.from_iterable(encoder.pieces for encoder in encoders)
+        words = sorted({row for piece in pieces for row in piece.positions})
+        return cls(layout, locate_in(layout, encoders), tuple(words))
 
     @classmethod
-    def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def anywhere(cls, phrases: Sequence[str], encoders: Sequence[Tokenized]) -> Grounding:
         """Ground objects that may stand anywhere, for losses that hold them against each other.
 
         Raises :class:`InputError` for fewer than two, and where one is missing or shares a word of
@@ -92,10 +94,11 @@ class Grounding:
             fix = "Write one object a line, each in words of the prompt."
             raise InputError("objects", "two objects or more", str(len(phrases)), fix)
         objects = tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)
-        found = cls.of(Layout(objects), prompt, tokenizer)
+        found = cls.of(Layout(objects), encoders)
         positions = list(chain.from_iterable(found.tokens))
         if len(set(positions)) < len(positions):
-            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt!r}"
+            prompt = describe(words_in(encoders))
+            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt}"
             fix = "Name each object by words of the prompt that no other has."
             raise InputError("objects", expected, got, fix)
         return found
@@ -116,10 +119,10 @@ class Grounding:
         return Objects(phrases, tuple(members), parts, groups)
 
 
-def without_objects(prompt: str, grounding: Grounding, tokenizer: Tokenizer) -> str:
-    """Return the words of a prompt that belong to none of its objects."""
+def without_objects(grounding: Grounding, encoders: Sequence[Tokenized]) -> str:
+    """Return the words of a prompt, as the first of its encoders has them, that no object has."""
     gone = set(chain.from_iterable(grounding.tokens))
-    words = words_of(tokenizer(prompt))
+    words = words_in(encoders[:1])
     return " ".join(word.text for word in words if gone.isdisjoint(word.positions))
 
 

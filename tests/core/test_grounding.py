@@ -14,6 +14,7 @@ from realcompo_core.words.grounding import (
     together,
     without_objects,
 )
+from realcompo_core.words.tokenized import Tokenized
 from realcompo_core.words.tokens import Piece
 
 LEFT, RIGHT, TOP = Box(0, 0, 0.25, 1), Box(0.75, 0, 1, 1), Box(0, 0, 1, 0.5)
@@ -25,7 +26,7 @@ def whole_words(text: str) -> list[Piece]:
 
 def test_each_object_has_its_tokens_and_its_region() -> None:
     layout = Layout((LayoutObject("dog", RIGHT), LayoutObject("red cat", LEFT)))
-    objects = Grounding.of(layout, "a red cat and a dog", whole_words).objects(1, 4)
+    objects = Grounding.of(layout, [Tokenized.of("a red cat and a dog", whole_words)]).objects(1, 4)
     assert objects.phrases == ("dog", "red cat")
     assert objects.tokens == ((6,), (2, 3))
     assert objects.regions.tolist() == [[[0, 0, 0, 1]], [[1, 0, 0, 0]]]
@@ -35,7 +36,7 @@ def test_objects_with_the_same_tokens_share_the_union_of_their_regions() -> None
     layout = Layout(
         (LayoutObject("a corgi", LEFT), LayoutObject("grass", TOP), LayoutObject("corgi", RIGHT))
     )
-    objects = Grounding.of(layout, "two corgis on grass", whole_words).objects(2, 4)
+    objects = Grounding.of(layout, [Tokenized.of("two corgis on grass", whole_words)]).objects(2, 4)
     assert objects.phrases == ("a corgi", "grass")
     assert objects.tokens == ((2,), (4,))
     assert objects.regions.tolist() == [[[1, 0, 0, 1]] * 2, [[1] * 4, [0] * 4]]
@@ -61,7 +62,7 @@ def test_regions_are_those_of_the_layout_at_that_size(size: tuple[int, int]) -> 
 
 def test_a_missing_phrase_is_an_input_error() -> None:
     with pytest.raises(InputError, match="phrase 'dog'"):
-        Grounding.of(Layout((LayoutObject("dog", LEFT),)), "a cat", whole_words)
+        Grounding.of(Layout((LayoutObject("dog", LEFT),)), [Tokenized.of("a cat", whole_words)])
 
 
 def test_objects_that_share_words_weigh_as_the_heaviest_of_them() -> None:
@@ -104,7 +105,7 @@ def test_objects_are_numbered_on() -> None:
 def test_rows_of_no_word_are_those_behind_the_first_word() -> None:
     """The start knows no word yet; without the prompt's other encoding none are known."""
     layout = Layout((LayoutObject("red cat", LEFT),))
-    grounding = Grounding.of(layout, "a red cat on grass", whole_words)
+    grounding = Grounding.of(layout, [Tokenized.of("a red cat on grass", whole_words)])
     assert grounding.words == (1, 2, 3, 4, 5) and grounding.wordless == []
     encoded = replace(grounding, background=torch.zeros(1, 8, 2))
     assert encoded.wordless == [6, 7] and encoded == grounding
@@ -113,6 +114,5 @@ def test_rows_of_no_word_are_those_behind_the_first_word() -> None:
 
 def test_a_prompt_without_its_objects() -> None:
     layout = Layout((LayoutObject("red cat", LEFT), LayoutObject("dog", LEFT)))
-    prompt = "a red cat and a dog on grass"
-    grounding = Grounding.of(layout, prompt, whole_words)
-    assert without_objects(prompt, grounding, whole_words) == "a and a on grass"
+    encoders = [Tokenized.of("a red cat and a dog on grass", whole_words)] * 2
+    assert without_objects(Grounding.of(layout, encoders), encoders) == "a and a on grass"

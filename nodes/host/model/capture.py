@@ -121,7 +121,10 @@ def _objects_of(cond: dict, latent: tuple[int, int]) -> Objects:
 def _text_of(cond: dict) -> TextRows:
     rows = cond["model_conds"]["c_crossattn"].cond.shape[1]
     encoded = cond.get("cross_attn")
-    return TextRows(rows, 0 if encoded is None else rows - encoded.shape[1])
+    # Anima makes rows of its own for these ids, in their order, and pads behind.
+    if encoded is None or "t5xxl_ids" in cond:
+        return TextRows(rows)
+    return TextRows(rows, rows - encoded.shape[1])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ....realcompo_core.sampling.trace import Step, Trace
 from ....realcompo_core.words.grounding import OPTION, Grounding, grounded
 from ..model.capture import Capture, reads_only, watch
 from ..model.readers.families import reader_of
+from .folding import check_still
 from .readings import readings_of
 
 KEY = "realcompo_recorder"
@@ -37,11 +38,21 @@ class Recorder:
         clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self._predict)
         return clone
 
-    def _sample(self, executor: Callable, guider: Any, sigmas: Tensor, *rest: Any) -> Tensor:
+    def _sample(
+        self,
+        executor: Callable,
+        guider: Any,
+        sigmas: Tensor,
+        extra_args: dict,
+        callback: Callable | None,
+        noise: Tensor,
+        *rest: Any,
+    ) -> Tensor:
+        check_still(noise, "sample without RealCompo Attention Capture")
         self.trace.restart()
         self.schedule = Schedule(sigmas.tolist())
         self.trace.total_steps, self.trace.layout = self.schedule.steps, self.groundings[0].layout
-        samples = executor(guider, sigmas, *rest)
+        samples = executor(guider, sigmas, extra_args, callback, noise, *rest)
         self.trace.end(guider.inner_model.process_latent_out(samples.float()))
         return samples
 

@@ -25,6 +25,7 @@ from .placing import SECOND_QUARTER, THIRDS, Share
 from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
 
 KEY = "realcompo_reader"
+POST_INPUT = "post_input"  # patches of a network's first tokens; USO adds some before the text's
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,10 @@ class Transformer(Reader):
         transformer = options.setdefault("transformer_options", {})
         if self.hears_override:
             transformer[OVERRIDE] = listener.override(transformer.get(OVERRIDE))
+        patches = transformer.get("patches", {})
+        if POST_INPUT in patches:
+            counted = listener.counting(patches[POST_INPUT])
+            transformer["patches"] = patches | {POST_INPUT: counted}
         add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, listener.around, options, True)
 
 
@@ -136,17 +141,20 @@ class Transformer(Reader):
 class JointAttention(Seen):
     """One layer's queries and keys [rows, heads, tokens, d], of a latent of ``size`` cells.
 
-    ``mask`` is added to its logits [rows or 1, heads or 1, tokens or 1, tokens].
+    ``mask`` is added to its logits [rows or 1, heads or 1, tokens or 1, tokens]. Patches have put
+    ``added`` tokens before those of the text.
     """
 
     reader: Transformer
     size: Size
     mask: Tensor | None
+    added: int = 0
 
     def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
         """Return the attention of some tokens [B, T, h, w], under a softmax over all keys."""
         rows, columns = self.reader.grid(self.size)
         image, keys = rows * columns, self.k.shape[2]
+        text = TextRows(text.count + self.added, text.added + self.added)
         spans = self.reader.spans(keys, image, text)
         self._check(spans, image, text)
         queries = slice(spans.image, spans.image + image)
@@ -190,6 +198,7 @@ class _Listener:
         self.next: Layer | None = None  # whose attention comes next
         self.options: Mapping[str, Any] = {}
         self.size: Size = (0, 0)
+        self.added = 0
 
     def __deepcopy__(self, memo: dict) -> _Listener:
         return self  # hosts deep-copy model options; it listens to the same modules
@@ -240,9 +249,22 @@ class _Listener:
         q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
         mask = self._mask(q, k) if mask is None else additive(mask, q.dtype)
-        self.report(JointAttention(q, k, self.options, self.reader, self.size, mask))
+        self.report(JointAttention(q, k, self.options, self.reader, self.size, mask, self.added))
         if self.last and layer is self.layers[-1]:
             self.last()
+
+    def counting(self, patches: Sequence[Callable]) -> list[Callable]:
+        """Return patches of the network's first tokens, and between them counts of the text's."""
+
+        def before(args: dict) -> dict:
+            self.added = -_text_tokens(args)
+            return args
+
+        def after(args: dict) -> dict:
+            self.added += _text_tokens(args)
+            return args
+
+        return [before, *patches, after]
 
     def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
         """What masks the call after this one has heard it: no override does so before."""
@@ -261,7 +283,7 @@ class _Listener:
             try:
                 yield
             finally:
-                self.next, self.options = None, {}
+                self.next, self.options, self.added = None, {}, 0
 
     def _announcing(self, layer: Layer) -> Callable:
         def announce(module: nn.Module, args: tuple) -> None:
@@ -285,6 +307,10 @@ def _kept_whole() -> Any:
     Its second run doesn't listen, and so must not have to save what the first one saved here.
     """
     return torch.autograd.graph.saved_tensors_hooks(Tensor.detach, lambda kept: kept)
+
+
+def _text_tokens(args: dict) -> int:
+    return args["txt"].shape[1] if "txt" in args else 0
 
 
 def _heads_first(t: Tensor, heads: int, already: bool) -> Tensor:
