@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .tiny_family import is_newer_host
-from .tiny_transformers import FAMILIES, randomise, settings
+from .tiny_transformers import FAMILIES, randomise
 
 Applied = tuple[Any, Any]
 USO_TOKENS = 6
@@ -34,7 +34,7 @@ SD3_SIZE = (
 
 
 class Vae:
-    """Encodes a picture as a latent that depends on it."""
+    """Encodes a picture as a latent that depends on it, and shows a latent."""
 
     def __init__(self, frames: bool = False) -> None:
         self.frames = frames
@@ -46,12 +46,18 @@ class Vae:
         latent = image[:, ::CELLS, ::CELLS].mean(-1)[:, None].repeat(1, 16, 1, 1)
         return latent.unsqueeze(2) if self.frames else latent
 
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return pictures that show three channels [B, H, W, 3]."""
+        shown = latent[:, :3].reshape(len(latent), 3, *latent.shape[-2:])
+        large = shown.repeat_interleave(CELLS, -1).repeat_interleave(CELLS, -2)
+        return large.movedim(1, -1).sigmoid()
+
 
 def flux_union(model: Any) -> Applied:
     """InstantX's and Shakker's union ControlNet, with its type set."""
     from comfy.ldm.flux.controlnet import ControlNetFlux
 
-    size = settings("flux") | {"depth": 2, "depth_single_blocks": 1}
+    size = FAMILIES["flux"].settings() | {"depth": 2, "depth_single_blocks": 1}
     network = ControlNetFlux(
         latent_input=True, num_union_modes=3, control_latent_channels=16, **size, **made()
     )
@@ -65,7 +71,7 @@ def sd3(model: Any) -> Applied:
     """InstantX's ControlNet."""
     from comfy.cldm.mmdit import ControlNet
 
-    size = {key: settings("sd3")[key] for key in SD3_SIZE}
+    size = {key: FAMILIES["sd3"].settings()[key] for key in SD3_SIZE}
     return model, controlnet(ControlNet(num_blocks=2, **size, **made()), "sd3", ["y"])
 
 
@@ -83,7 +89,7 @@ def sd35(model: Any) -> Applied:
         double_y_emb=True,
         attention_head_dim=64,
         num_attention_heads=3,
-        adm_in_channels=settings("sd3")["adm_in_channels"],
+        adm_in_channels=FAMILIES["sd3"].settings()["adm_in_channels"],
         **made(),
     )
     return model, controlnet(network, "sd3", ["y"], ControlNetSD35)
@@ -93,7 +99,9 @@ def qwen(model: Any) -> Applied:
     """InstantX's ControlNet."""
     from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel
 
-    network = QwenImageControlNetModel(**settings("qwen image") | {"num_layers": 2}, **made())
+    network = QwenImageControlNetModel(
+        **FAMILIES["qwen image"].settings() | {"num_layers": 2}, **made()
+    )
     return model, controlnet(network, "qwen image", [])
 
 

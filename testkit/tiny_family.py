@@ -1,4 +1,4 @@
-"""What a tiny transformer of a family is made of."""
+"""What a transformer of a family is made of, here mostly a tiny one."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class Family:
     frames: bool = False
     extra: Any = field(default=lambda rows, generator: {})
     small: Any = field(default=lambda network: None)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the network's settings on this host."""
+        return self.network | self.newer if is_newer_host() else dict(self.network)
 
 
 def is_newer_host() -> bool:

@@ -76,7 +76,10 @@ class Pack:
         return self.latents[name, seed]
 
     def inside(self, name: str, look: Callable[[Live, Tensor, Tensor], Any], **kwargs: Any) -> Any:
-        """What ``look(run, latent, sigma)`` returns inside a run, in place of sampling."""
+        """What ``look(run, latent, sigma)`` returns inside a run, in place of sampling.
+
+        The latent is [B, C, H, W], also where the host's has a time.
+        """
         import comfy.samplers
 
         found = []
@@ -87,7 +90,7 @@ class Pack:
             guider = model.inner_model
             sigma = sigmas[1:2].expand(noise.shape[0])
             guider(noise, sigma, model_options=extra_args["model_options"], seed=0)
-            found.append(look(Live(guider.run), noise, sigma))
+            found.append(look(Live(guider.run), self.folding.flat(noise), sigma))
             return noise
 
         settings = kwargs.pop("settings", self.settings())
@@ -110,6 +113,7 @@ MODULES = {
     "attention": "realcompo_core.sampling.attention",
     "guider": "nodes.host.sampling.guider",
     "checks": "nodes.host.sampling.checks",
+    "folding": "nodes.host.sampling.folding",
     "capture": "nodes.host.model.capture",
     "families": "nodes.host.model.readers.families",
     "seam": "nodes.host.model.readers.reader",

@@ -316,8 +316,8 @@ def patcher(name: str, seed: int = 0) -> Any:
     import comfy.supported_models
 
     family = FAMILIES[name]
-    config = getattr(comfy.supported_models, family.config)(settings(name))
-    config.unet_config.update(settings(name))  # some classes set their true size themselves
+    config = getattr(comfy.supported_models, family.config)(family.settings())
+    config.unet_config.update(family.settings())  # some classes set their true size themselves
     config.set_inference_dtype(torch.float32, None)
     device = torch.device("cpu")
     with torch.inference_mode():
@@ -326,12 +326,6 @@ def patcher(name: str, seed: int = 0) -> Any:
         randomise(model, seed)
         model.eval()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
-
-
-def settings(name: str) -> dict[str, Any]:
-    """Return the settings of a family's network on this host."""
-    family = FAMILIES[name]
-    return family.network | family.newer if is_newer_host() else dict(family.network)
 
 
 def conditioning(name: str, seed: int, rows: int = 9) -> list:

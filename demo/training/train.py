@@ -206,7 +206,7 @@ STAGES = {
     "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
     "transformer": Stage(
         "photo",
-        steps=2400,
+        steps=1500,
         rate=2e-3,
         bias=0.75,
         attention=0.1,

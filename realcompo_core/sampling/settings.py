@@ -7,11 +7,12 @@ from enum import Enum
 from typing import Any
 
 from ..errors import InputError
-from .attention import Layers
+from .attention import Keys, Layers
 from .fields import (
     Setting,
     check_ranges,
     downsample_setting,
+    keys_setting,
     layers_setting,
     setting,
     settings_of,
@@ -141,6 +142,7 @@ class BalancerSettings:
         low=0,
         high=1,
         step=0.01,
+        more="A flow model's first step, which is noise alone, belongs to it and is not counted.",
     )
     guidance: float = setting(
         1.0,
@@ -259,8 +261,10 @@ class BalancerSettings:
     checkpointing: bool = setting(
         False,
         "Saves memory and takes more time. The image stays the same.",
-        more="A run that is short of memory switches this on by itself.",
+        more="A run that is short of memory switches this on by itself. Transformers (Flux, "
+        "Qwen-Image) always work this way.",
     )
+    keys: Keys = keys_setting()
 
     def __post_init__(self) -> None:
         check_ranges(self)

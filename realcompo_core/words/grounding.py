@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
 from .tokenized import Tokenized, locate_in, words_in
-from .tokens import describe
+from .tokens import describe, words_of
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Grounding:
 
 
 def without_objects(grounding: Grounding, encoders: Sequence[Tokenized]) -> str:
-    """Return the words of a prompt, as the first of its encoders has them, that no object has."""
+    """Return the words of a prompt that belong to none of its objects, as one encoder has them."""
     gone = set(chain.from_iterable(grounding.tokens))
-    words = words_in(encoders[:1])
+    words = words_of(encoders[0].pieces) if encoders else []
     return " ".join(word.text for word in words if gone.isdisjoint(word.positions))
 
 

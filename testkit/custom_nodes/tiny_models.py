@@ -26,7 +26,6 @@ TEXTS: dict[str, dict] = {
     "auraflow": {"cond_seq_dim": 2048},
 }
 CONTROLS = {"flux": "flux union", "qwen image": "qwen instantx", "sd3": "sd3.5"}
-CELLS = 8  # pixels of a cell of the latent
 
 
 class Loader:
@@ -111,16 +110,7 @@ def vae_of(family: str) -> Any:
     from testkit.tiny_controls import Vae
     from testkit.tiny_transformers import FAMILIES
 
-    vae = Vae(frames=FAMILIES[family].frames)
-    vae.decode = decoded
-    return vae
-
-
-def decoded(latent: torch.Tensor) -> torch.Tensor:
-    """Return pictures [B, H, W, 3] of latents [B, C, h, w] or [B, C, 1, h, w]."""
-    shown = latent[:, :3].reshape(len(latent), 3, *latent.shape[-2:])
-    large = shown.repeat_interleave(CELLS, -1).repeat_interleave(CELLS, -2)
-    return large.movedim(1, -1).sigmoid()
+    return Vae(frames=FAMILIES[family].frames)
 
 
 NODE_CLASS_MAPPINGS = {

@@ -114,5 +114,7 @@ def test_rows_of_no_word_are_those_behind_the_first_word() -> None:
 
 def test_a_prompt_without_its_objects() -> None:
     layout = Layout((LayoutObject("red cat", LEFT), LayoutObject("dog", LEFT)))
-    encoders = [Tokenized.of("a red cat and a dog on grass", whole_words)] * 2
-    assert without_objects(Grounding.of(layout, encoders), encoders) == "a and a on grass"
+    prompt = "a red cat and a dog on grass"
+    encoders = [Tokenized.of(prompt, whole_words)]
+    grounding = Grounding.of(layout, encoders)
+    assert without_objects(grounding, encoders) == "a and a on grass"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -70,8 +71,8 @@ def call_of(
     return q.clone(), k.clone(), heads, mask, skip_reshape
 
 
-def naive(call: tuple, image: int, text: int, size: tuple[int, int]) -> Tensor:
-    """Maps of all objects' tokens by a plain softmax over all keys in double precision."""
+def naive(call: tuple, among: slice, image: int, text: int, size: tuple[int, int]) -> Tensor:
+    """Maps of all objects' tokens by a plain softmax over some keys in double precision."""
     q, k, heads, mask, skip_reshape = call
     if not skip_reshape:
         q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
@@ -79,7 +80,9 @@ def naive(call: tuple, image: int, text: int, size: tuple[int, int]) -> Tensor:
     logits = q.double() @ k.double().mT / q.shape[-1] ** 0.5
     if mask is not None:
         logits = logits + mask.double()
-    probability = logits.softmax(dim=-1).mean(dim=1)
+    probability = torch.zeros_like(logits)
+    probability[..., among] = logits[..., among].softmax(dim=-1)
+    probability = probability.mean(dim=1)
     tokens = [text + token for group in TOKENS for token in group]
     return probability[:, image : image + size[0] * size[1], tokens].mT.unflatten(-1, size)
 
@@ -95,9 +98,10 @@ def test_capture_changes_no_prediction(pack: Pack, name: str) -> None:
         conds = [model.positive, model.guider.conds["negative"]]
         capture = model._capture(model.positive, latent, run.objective)
         options = capture.install(model.options, ending) if watched else model.options
-        found = comfy.samplers.calc_cond_batch(model.model, conds, latent, sigma, options)
-        assert bool(capture.maps) == watched
-        return found
+        whole = pack.folding.whole(latent, model.model)
+        found = comfy.samplers.calc_cond_batch(model.model, conds, whole, sigma, options)
+        assert bool(capture.pieces) == watched
+        return [pack.folding.flat(out) for out in found]
 
     def look(run: Live, latent: Tensor, sigma: Tensor) -> None:
         asked, found = [], []
@@ -119,35 +123,45 @@ def test_capture_changes_no_prediction(pack: Pack, name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_maps_are_those_of_a_plain_softmax(pack: Pack, name: str) -> None:
+    """Over all keys, or over those of the text."""
+
     def look(run: Live, latent: Tensor, sigma: Tensor) -> None:
+        for keys in pack.attention.Keys:
+            compare(run, latent, sigma, keys)
+
+    def compare(run: Live, latent: Tensor, sigma: Tensor, keys: Any) -> None:
         import comfy.samplers
 
         model, conds = run.text.model, run.text.positive
         text = pack.capture._text_of(conds[0])
-        capture = run.text._capture(conds, latent, run.objective)
+        capture = run.text._capture(conds, latent, replace(run.objective, keys=keys))
         calls.clear()
         options = capture.install(run.text.options, None)
-        comfy.samplers.calc_cond_batch(model, [conds], latent, sigma, options)
+        whole = pack.folding.whole(latent, model)
+        comfy.samplers.calc_cond_batch(model, [conds], whole, sigma, options)
         ((_, maps),) = capture.layers()
         assert len(maps) == len(reader.layers())
         reached = 0
         for found in maps:
-            errors = [error(found, call, text) for call in calls[reached:]]
+            errors = [error(found, call, text, keys) for call in calls[reached:]]
             best = min(range(len(errors)), key=errors.__getitem__)
             assert errors[best] < 1e-6
             reached += best + 1  # the next layer's is a later call
 
-    def error(found: Tensor, call: tuple, text: Any) -> float:
-        keys = call[1].shape[-2]
-        spans = reader.spans(keys, size[0] * size[1], text)
+    def error(found: Tensor, call: tuple, text: Any, keys: Any) -> float:
+        total = call[1].shape[-2]
+        spans = reader.spans(total, size[0] * size[1], text)
         queries, tokens = call[0].shape[-2], size[0] * size[1]
         if (
             min(spans.image, spans.text) < 0
-            or spans.text + text.count > keys
+            or spans.text + text.count > total
             or spans.image + tokens > queries
         ):
             return float("inf")  # text or image by itself
-        expected = naive(call, spans.image, spans.text + text.added, size)
+        among = slice(None)
+        if keys == "text":
+            among = slice(spans.text, spans.text + text.count)
+        expected = naive(call, among, spans.image, spans.text + text.added, size)
         return float((found - expected).abs().max())
 
     model = pack.model(name)
@@ -177,9 +191,8 @@ def test_words_and_cells_are_where_the_reader_says(pack: Pack, name: str) -> Non
             reader.install(options, reader.layers()[:1], seen.append, None)
             import comfy.samplers
 
-            comfy.samplers.calc_cond_batch(
-                run.text.model, [run.text.positive], latent, sigma, options
-            )
+            model, whole = run.text.model, pack.folding.whole(latent, run.text.model)
+            comfy.samplers.calc_cond_batch(model, [run.text.positive], whole, sigma, options)
             return text
 
         text = pack.inside(name, look, model=model)
@@ -225,6 +238,13 @@ def test_gradients_agree_with_finite_differences(
     assert all(torch.equal(first, other) for other in others)
 
 
+def test_the_gradient_is_right_where_attention_is_shared_out_among_the_text(pack: Pack) -> None:
+    keys = pack.attention.Keys.TEXT
+    settings = replace(pack.every_layer("z-image"), keys=keys)
+    slope, difference = pack.inside("z-image", slopes, settings=settings)
+    assert slope > 0 and relative(slope, difference) < 1e-2
+
+
 @pytest.mark.parametrize("name", ["flux", "sd3", "z-image", "pixart"])
 def test_a_batch_is_its_pictures_one_by_one(pack: Pack, name: str) -> None:
     def look(run: Live, latent: Tensor, sigma: Tensor) -> list[Tensor]:
@@ -259,7 +279,7 @@ def test_attention_is_recorded_in_any_run(pack: Pack, name: str) -> None:
     model, trace = pack.model(name), pack.trace.Trace()
     positive = pack.branch(name, model, 1).positive
     layers, option = pack.attention.Layers.ALL, pack.grounding.OPTION
-    recorder = pack.recorder.Recorder([positive[0][1][option]], 0, layers, trace)
+    recorder = pack.recorder.Recorder([positive[0][1][option]], 0, layers, trace, "test")
     assert torch.equal(
         stock(name, recorder.attach(model), 1, positive), stock(name, model, 1, positive)
     )

@@ -69,7 +69,8 @@ def test_words_are_found_behind_the_tokens_of_a_style(pack: Pack) -> None:
         options = comfy.model_patcher.create_model_options_clone(run.text.options)
         reader.install(options, reader.layers()[:1], seen.append, None)
         comfy.samplers.calc_cond_batch(run.text.model, [conds], latent, sigma, options)
-        return seen[0], seen[0].maps(range(ROWS), pack.capture._text_of(conds[0]))
+        text, keys = pack.capture._text_of(conds[0]), pack.attention.Keys.ALL
+        return seen[0], seen[0].maps(range(ROWS), text, keys)
 
     plain, _ = pack.inside("flux", look)
     styled, maps = pack.inside("flux", look, model=controlled("flux uso", pack.model("flux"))[0])

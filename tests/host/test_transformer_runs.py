@@ -20,13 +20,11 @@ from testkit.host import Host
 from testkit.live_run import relative
 from testkit.tiny_runs import Pack, noise_of, stock
 
+FAMILIES = list(tiny.FAMILIES)
 DYNAMIC = {"mode": "dynamic", "warmup": 0.34}
 # Half and half, which no attention moves.
 STILL = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "prior": 0.0, "lean": 0.0}
-
-
 # Of padding in a text the host makes a mask for one picture of HunyuanImage, not for two.
-FAMILIES = list(tiny.FAMILIES)
 BATCHES = [name for name in FAMILIES if name != "hunyuan image"]
 
 
@@ -35,7 +33,7 @@ def pack(host: Host) -> Pack:
     return Pack(host)
 
 
-@pytest.mark.parametrize("name", tiny.FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_one_sided_modes_are_the_stock_sampler(pack: Pack, name: str) -> None:
     for mode, seed in (("text only", 1), ("spatial only", 2)):
         ours, _ = pack.run(name, pack.settings(mode))
@@ -96,9 +94,9 @@ def test_a_run_lets_go_of_its_models_at_once(pack: Pack, mode: str, fails: bool)
     gc.collect()
     gc.disable()
     try:
-        with failing(pack, "sd3", break_down, 1) if fails else nullcontext():
-            with pytest.raises(RuntimeError) if fails else nullcontext():
-                pack.run("sd3", pack.settings(mode), model=model)
+        fault = failing(pack, "sd3", break_down, 1) if fails else nullcontext()
+        with fault, pytest.raises(RuntimeError) if fails else nullcontext():
+            pack.run("sd3", pack.settings(mode), model=model)
         del model
         assert gone() is None
     finally:

@@ -19,10 +19,21 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
-from .....realcompo_core.sampling.attention import Layers, joint_probabilities
+from .....realcompo_core.sampling.attention import Keys, Layers, joint_probabilities
 from ..attention_calls import MASKS, OVERRIDE, replaced_attention
+from ..unreadable import UnreadableError
 from .placing import SECOND_QUARTER, THIRDS, Share
-from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
+from .reader import (
+    Given,
+    Layer,
+    Reader,
+    Seen,
+    Site,
+    Size,
+    TextRows,
+    check_factor,
+    chosen_rows,
+)
 
 KEY = "realcompo_reader"
 POST_INPUT = "post_input"  # patches of a network's first tokens; USO adds some before the text's
@@ -150,21 +161,40 @@ class JointAttention(Seen):
     mask: Tensor | None
     added: int = 0
 
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens [B, T, h, w], under a softmax over all keys."""
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w], under a softmax over these keys."""
         rows, columns = self.reader.grid(self.size)
-        image, keys = rows * columns, self.k.shape[2]
+        image = rows * columns
         text = TextRows(text.count + self.added, text.added + self.added)
-        spans = self.reader.spans(keys, image, text)
+        spans = self.reader.spans(self.k.shape[2], image, text)
         self._check(spans, image, text)
-        queries = slice(spans.image, spans.image + image)
-        q, mask = self.q[:, :, queries], self.mask
-        if mask is not None and mask.shape[2] > 1:
-            mask = mask[:, :, queries]
-        chosen = [spans.text + text.added + token for token in tokens]
+        queries, k, start = slice(spans.image, spans.image + image), self.k, 0
+        if keys is Keys.TEXT:  # a copy, so that the others need not be kept for it
+            start = spans.text
+            k = k[:, :, start : start + text.count].clone()
+        mask = self._masked(queries, slice(start, start + k.shape[2]))
+        chosen = [spans.text - start + text.added + token for token in tokens]
         with _kept_whole():
-            found = joint_probabilities(q, self.k, chosen, mask)
+            found = joint_probabilities(self.q[:, :, queries], k, chosen, mask)
         return found.unflatten(-1, (rows, columns))
+
+    def of(self, rows: Sequence[int], given: Given) -> Seen:
+        """Return these rows; there must be as many as the model was given."""
+        if not len(self.q) == len(self.k) == len(given.latent):
+            got = f"{len(self.q)} of queries and {len(self.k)} of keys"
+            raise UnreadableError(f"{len(given.latent)} rows in a layer", got)
+        mask = self.mask
+        if mask is not None and len(mask) > 1:
+            mask = chosen_rows(mask, rows)
+        q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
+        return replace(self, q=q, k=k, mask=mask)
+
+    def _masked(self, queries: slice, keys: slice) -> Tensor | None:
+        """The mask of some of the queries and keys."""
+        if self.mask is None:
+            return None
+        mask = self.mask[..., keys]
+        return mask[:, :, queries] if mask.shape[2] > 1 else mask
 
     def _check(self, spans: Spans, image: int, text: TextRows) -> None:
         """A family may put its tokens in another order some day, or a patch may add some."""
@@ -173,15 +203,7 @@ class JointAttention(Seen):
         if first >= 0 and spans.image + image <= queries and spans.text + text.count <= keys:
             return
         expected = f"{image} tokens of the latent and {text.count} of the text"
-        got = f"{queries} queries and {keys} keys"
-        fix = "Remove patches that change the model's tokens, or set the mode to fixed."
-        raise InputError("attention", expected, got, fix)
-
-    def _split(self, parts: int) -> Iterator[Seen]:
-        batched = self.mask is not None and self.mask.shape[0] > 1
-        masks = self.mask.chunk(parts) if batched else [self.mask] * parts
-        for q, k, mask in zip(self.q.chunk(parts), self.k.chunk(parts), masks, strict=True):
-            yield replace(self, q=q, k=k, mask=mask)
+        raise UnreadableError(expected, f"{queries} queries and {keys} keys")
 
 
 class _Listener:
@@ -249,7 +271,7 @@ class _Listener:
         q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
         mask = self._mask(q, k) if mask is None else additive(mask, q.dtype)
-        self.report(JointAttention(q, k, self.options, self.reader, self.size, mask, self.added))
+        self.report(JointAttention(layer, q, k, self.reader, self.size, mask, self.added))
         if self.last and layer is self.layers[-1]:
             self.last()
 
@@ -295,8 +317,6 @@ class _Listener:
         def attend(*args: Any, **kwargs: Any) -> Tensor:
             self.hear(*args, **kwargs)
             return function(*args, **kwargs)
-
-        return attend
 
         return attend
 
