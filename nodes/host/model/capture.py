@@ -37,7 +37,7 @@ def watch(conds: list[dict], latent: Size, side: int = 0) -> dict[UUID, Watched]
     found = {}
     for cond in grounded(conds):
         encoded = cond["model_conds"]["c_crossattn"].cond
-        objects, text = _objects_of(cond, latent), _text_of(cond, encoded)
+        objects, text = _objects_of(cond, latent), _text_of(cond)
         found[cond["uuid"]] = Watched(objects, text, encoded, cond[OPTION], side)
     return found
 
@@ -182,8 +182,8 @@ def _objects_of(cond: dict, latent: Size) -> Objects:
     return replace(objects, parts=parts, corner=(y, x))
 
 
-def _text_of(cond: dict, encoded: Tensor) -> TextRows:
-    rows, text = encoded.shape[1], cond.get("cross_attn")
+def _text_of(cond: dict) -> TextRows:
+    rows, text = cond["model_conds"]["c_crossattn"].cond.shape[1], cond.get("cross_attn")
     # Anima makes rows of its own for these ids, in their order, and pads behind.
     if text is None or "t5xxl_ids" in cond:
         return TextRows(rows)
