@@ -156,7 +156,7 @@ class Bench:
         objects = tuple(layout.LayoutObject(name, box) for name in ("cube", "ball"))
         tied = grounding.Grounding(layout.Layout(objects), TOKENS)
         text = self.host.pack("nodes.host.model.readers.reader").TextRows(self.shape.rows)
-        watched = self.capture.Watched(tied.objects(*self.shape.family.size), text)
+        watched = self.capture.Watched(tied.objects(*self.shape.family.size), text, tied)
         return self.capture.Capture({ID: watched}, self.reader, self.read, keys)
 
 
