@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from demo.judging.prompts import Prompt
+from realcompo_core.sampling.regional_attention import RegionalSettings
 from realcompo_core.sampling.settings import BalancerSettings
 from testkit.graph import Graph
 
@@ -60,7 +61,9 @@ class PromptGraph(Graph):
         self.model, self.vae = loaded[0], loaded[2]
         self.spatial_model = None
         if spatial == "regional":
-            self.spatial_model = self.add("RealCompoRegionalAttention", model=self.model)[0]
+            self.spatial_model = self.add(
+                "RealCompoRegionalAttention", model=self.model, **asdict(RegionalSettings())
+            )[0]
         clip = loaded[1]
         layout = self.add("RealCompoLayout", layout=prompt.layout)[0]
         inputs = {"clip": clip, "text": prompt.text, "layout": layout}

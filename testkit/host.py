@@ -84,6 +84,18 @@ class Host:
                 raise PromptError(data.get("exception_message", event))
         return dict(self.collected)
 
+    def defaults(self, name: str) -> dict[str, Any]:
+        """Return what a node's required inputs are where nobody sets them, sockets left out."""
+        found = {}
+        for field, (kind, *options) in self.nodes[name].INPUT_TYPES()["required"].items():
+            settings = options[0] if options else {}
+            choices = kind if isinstance(kind, (list, tuple)) else settings.get("options", ())
+            if "default" in settings:
+                found[field] = settings["default"]
+            elif choices:
+                found[field] = choices[0]
+        return found
+
     def close(self) -> None:
         self.loop.close()
 

@@ -104,8 +104,11 @@ def total_loss(pulls: dict) -> float:
     return sum(float(r.losses.double().sum()) for pull in pulls.values() for r in pull.readings)
 
 
-def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
-    """Whether the spatial branch's gradient is the slope of its loss, within 1%."""
+def pull_agrees_with_finite_difference(host: Host, scene: Scene, reach: float = 0.005) -> bool:
+    """Whether the spatial branch's gradient is the slope of its loss, within 1%.
+
+    The slope is taken over ``reach`` of the latent's norm.
+    """
 
     def look(run: Any, latent: Tensor, sigma: Tensor, options: dict) -> tuple[float, float]:
         def loss(at: Tensor) -> float:
@@ -114,7 +117,7 @@ def pull_agrees_with_finite_difference(host: Host, scene: Scene) -> bool:
 
         gradient = run.spatial.pull(latent, sigma, run.objective, gradient=True).gradient
         direction = gradient / gradient.norm()
-        step = 0.02 * latent.norm()
+        step = reach * latent.norm()
         rise = loss(latent + step * direction) - loss(latent - step * direction)
         return float((gradient * direction).sum()), float(rise / (2 * step))
 

@@ -132,6 +132,155 @@ def writing_in_place(model: Any) -> Any:
     return clone
 
 
+def coupled(model: Any) -> Any:
+    """Attention couple: the positive has rows of another prompt too, heard in the right half."""
+
+    def add_rows(n: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple:
+        found: list[list[Tensor]] = [[], [], []]
+        for side, *parts in _by_conditioning(options, n, context, value):
+            times = 2 if side == 0 else 1
+            others = [parts[0], parts[1].flip(1), parts[2].flip(1)]
+            for rows, own, other in zip(found, parts, others, strict=True):
+                rows.extend([own, other][:times])
+        return tuple(torch.cat(rows) for rows in found)
+
+    def drop_rows(out: Tensor, options: dict) -> Tensor:
+        height, width = options["activations_shape"][-2:]
+        right = (torch.arange(height * width) % width >= width // 2)[:, None].to(out)
+        sides, kept, start = options["cond_or_uncond"], [], 0
+        count = len(out) // sum(2 if side == 0 else 1 for side in sides)
+        for side in sides:
+            own, other = out[start : start + count], out[start + count : start + 2 * count]
+            kept.append(own * (1 - right) + other * right if side == 0 else own)
+            start += 2 * count if side == 0 else count
+        return torch.cat(kept)
+
+    clone = model.clone()
+    clone.set_model_attn2_patch(add_rows)
+    clone.set_model_attn2_output_patch(drop_rows)
+    return clone
+
+
+def values_apart(model: Any) -> Any:
+    """Negative prompts inside prompts: text has two rows a token, one of keys and one of values."""
+
+    def split(n: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple:
+        return n, context[:, ::2], value[:, 1::2]
+
+    clone = model.clone()
+    clone.set_model_attn2_patch(split)
+    return clone
+
+
+def doubled(conditioning: list) -> list:
+    """Return a prompt as such a pack encodes it: each row of text twice."""
+    return [[text.repeat_interleave(2, dim=1), options] for text, options in conditioning]
+
+
+def tiled(model: Any) -> Any:
+    """The model is evaluated at tiles of the latent, all of them in one batch."""
+
+    def evaluate(apply: Callable, args: dict) -> Tensor:
+        x, c = args["input"], args["c"]
+        corners = _tiles(x)
+        cut = torch.cat([_tile(x, corner) for corner in corners])
+        given = {
+            key: value.repeat(len(corners), *[1] * (value.ndim - 1))
+            for key, value in c.items()
+            if isinstance(value, Tensor)
+        }
+        out = apply(cut, args["timestep"].repeat(len(corners)), **c | given)
+        total, count = torch.zeros_like(x), torch.zeros_like(x)
+        for corner, part in zip(corners, out.chunk(len(corners)), strict=True):
+            _tile(total, corner).add_(part)
+            _tile(count, corner).add_(1)
+        return total / count
+
+    clone = model.clone()
+    clone.set_model_unet_function_wrapper(evaluate)
+    return clone
+
+
+def apart(model: Any) -> Any:
+    """Little memory: each row of a batch is evaluated by itself."""
+    return _evaluating(model, lambda rows: [[row] for row in range(rows)])
+
+
+def padded(model: Any) -> Any:
+    """An engine of a fixed batch size: the batch is filled up by repeating its first row."""
+    return _evaluating(model, lambda rows: [[*range(rows), *[0] * (5 - rows)]])
+
+
+def reordered(model: Any) -> Any:
+    """Rows are evaluated in another order than the host says."""
+    return _evaluating(model, lambda rows: [list(reversed(range(rows)))])
+
+
+def merging(model: Any) -> Any:
+    """Token merging before cross-attention: a layer has fewer cells than its map."""
+
+    def merge(n: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple:
+        return n.unflatten(1, (-1, 2)).mean(dim=2), context, value
+
+    def unmerge(out: Tensor, options: dict) -> Tensor:
+        return out.repeat_interleave(2, dim=1)
+
+    clone = model.clone()
+    clone.set_model_attn2_patch(merge)
+    clone.set_model_attn2_output_patch(unmerge)
+    return clone
+
+
+def reversing(model: Any) -> Any:
+    """Every layer hears each text twice, once from its end: no row has a prompt as stock has it."""
+
+    def mirror(n: Tensor, context: Tensor, value: Tensor, options: dict) -> tuple:
+        both = torch.cat([context, context.flip(1)], dim=1)
+        return n, both, both
+
+    clone = model.clone()
+    clone.set_model_attn2_patch(mirror)
+    return clone
+
+
+def _by_conditioning(options: dict, *rows: Tensor) -> list[tuple]:
+    """Each conditioning's side, and its own rows of some tensors."""
+    sides = options["cond_or_uncond"]
+    return list(zip(sides, *(part.chunk(len(sides)) for part in rows), strict=True))
+
+
+def _tiles(x: Tensor) -> list[tuple[int, int]]:
+    """Corners of tiles of at most 8 x 8 cells that overlap by 2 where they can."""
+    rows, columns = (range(0, max(size - 8, 0) + 6, 6) for size in x.shape[-2:])
+    height, width = x.shape[-2:]
+    return [(min(y, max(height - 8, 0)), min(x, max(width - 8, 0))) for y in rows for x in columns]
+
+
+def _tile(x: Tensor, corner: tuple[int, int]) -> Tensor:
+    top, left = corner
+    return x[..., top : top + 8, left : left + 8]
+
+
+def _evaluating(model: Any, batches: Callable[[int], list[list[int]]]) -> Any:
+    """Evaluate a batch as other ones: lists of its rows."""
+    from comfy.patcher_extension import WrappersMP
+
+    def apply(executor: Any, x: Tensor, t: Tensor, *rest: Any, **kwargs: Any) -> Tensor:
+        out = torch.zeros_like(x)
+        for rows in batches(len(x)):
+            chosen = [part[rows] if isinstance(part, Tensor) else part for part in rest]
+            named = {
+                key: part[rows] if isinstance(part, Tensor) else part
+                for key, part in kwargs.items()
+            }
+            out[rows] = executor(x[rows], t[rows], *chosen, **named)
+        return out
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "stand in", apply)
+    return clone
+
+
 STAND_INS: dict[str, Change] = {
     "momentum in options": momentum_in_options,
     "momentum in a closure": momentum_in_a_closure,
@@ -140,7 +289,15 @@ STAND_INS: dict[str, Change] = {
     "drawing": drawing,
     "skipping": skipping,
     "writing in place": writing_in_place,
+    "coupled": coupled,
+    "tiled": tiled,
 }
+
+# Those that change how rows are evaluated, and no picture but by rounding.
+OTHERWISE_BATCHED: dict[str, Change] = {"apart": apart, "padded": padded, "reordered": reordered}
+
+# Those of which attention can't be read: they leave no row or cell of a layer as stock has it.
+UNREADABLE: dict[str, Change] = {"merging": merging, "reversing": reversing}
 
 # Nodes of the host, with settings at which they do something at this size.
 NODES: dict[str, dict[str, Any]] = {
@@ -163,10 +320,35 @@ NODES: dict[str, dict[str, Any]] = {
     "RescaleCFG": {"multiplier": 0.7},
 }
 
+# More of them, for random graphs; an older host has not all.
+MORE_NODES: dict[str, dict[str, Any]] = {
+    "FreeU": {},
+    "FreeU_V2": {},
+    "PatchModelAddDownscale": {"block_number": 1, "end_percent": 0.7},
+    "ContextWindowsManual": {"context_length": 4, "context_overlap": 2, "dim": 3},
+    "SelfAttentionGuidance": {},
+    "UNetSelfAttentionMultiply": {"q": 1.3},
+    "UNetCrossAttentionMultiply": {"k": 1.3},
+    "CFGZeroStar": {},
+    "CFGNorm": {},
+    "FreSca": {},
+    "Mahiro": {},
+    "TCFG": {},
+    "RenormCFG": {},
+    "Epsilon Scaling": {},
+    "TemporalScoreRescaling": {},
+    "DifferentialDiffusion": {},
+    "NAGuidance": {},
+    "ModelSamplingDiscrete": {"sampling": "v_prediction"},
+    "ModelSamplingContinuousEDM": {},
+}
+
 
 def patched(host: Host, scene: Scene, model: list, name: str) -> list:
     """Return a scene's model as a node of the host or a stand-in changes it."""
-    if name in NODES:
-        return scene.add(name, model=model, **NODES[name])[0]
-    host.functions[name] = STAND_INS[name]
+    functions = STAND_INS | OTHERWISE_BATCHED | UNREADABLE
+    if name not in functions:
+        settings = (NODES | MORE_NODES)[name]
+        return scene.add(name, model=model, **host.defaults(name) | settings)[0]
+    host.functions[name] = functions[name]
     return scene.apply(model, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
@@ -118,8 +119,16 @@ def _wide(t: Tensor) -> Tensor:
 
 
 def pool(maps: Sequence[Tensor]) -> Tensor:
-    """Return the mean [B, objects, h, w] over layers of maps of one size [B, objects, h, w]."""
-    return torch.stack(list(maps)).mean(dim=0)
+    """Return the mean [B, objects, h, w] over layers of maps [B, objects, h, w].
+
+    Where a patch shrinks some layers, their maps are taken to the size of the finest.
+    """
+    height, width = max((layer.shape[-2:] for layer in maps), key=math.prod)
+    sized = []
+    for layer in maps:
+        same = layer.shape[-2:] == (height, width)
+        sized.append(layer if same else resample(layer, height, width))
+    return torch.stack(sized).mean(dim=0)
 
 
 def over_tokens(attention: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:

@@ -11,7 +11,8 @@ from .fields import check_ranges, setting
 from .schedule import Schedule, step_at
 
 START = "Where guidance begins, as a share of the sampler's steps. 0 is the first step."
-START_MORE = "The composition is decided early, so a late start helps little."
+NOT_COUNTED = "A flow model's first step, which is noise alone, is not counted."
+START_MORE = f"The composition is decided early, so a late start helps little. {NOT_COUNTED}"
 END = (
     "Where guidance ends, as a share of the sampler's steps. Higher guides for longer, which "
     "costs time."

@@ -142,6 +142,7 @@ class BalancerSettings:
         low=0,
         high=1,
         step=0.01,
+        more="A flow model's first step, which is noise alone, belongs to it and is not counted.",
     )
     guidance: float = setting(
         1.0,

@@ -135,9 +135,12 @@ class Trace:
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """Return the run for JSON: settings, steps, evaluations, losses and compliance."""
+        """Return the run for JSON: settings, steps, evaluations, losses and compliance.
+
+        JSON has no NaN or infinity: they are None.
+        """
         settings = {} if self.settings is None else asdict(self.settings)
-        return {
+        found = {
             "settings": {name: getattr(value, "value", value) for name, value in settings.items()},
             "steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
@@ -145,7 +148,19 @@ class Trace:
             "losses": self.losses(),
             "compliance": self.compliance(),
         }
+        return _in_json(found)
 
 
 def _loss(readings: Sequence[Reading]) -> float:
     return sum(reading.loss for reading in readings)
+
+
+def _in_json(value: Any) -> Any:
+    """A value of dictionaries and lists, without the numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {name: _in_json(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -130,6 +130,12 @@ def test_layers_are_pooled_by_their_mean() -> None:
     assert pool([torch.zeros(1, 2, 3, 4), torch.ones(1, 2, 3, 4)]).eq(0.5).all()
 
 
+def test_layers_of_other_sizes_are_pooled_at_the_finest() -> None:
+    coarse, fine = torch.arange(4.0).view(1, 1, 2, 2), torch.zeros(1, 1, 4, 4)
+    expected = torch.tensor([[0.0, 0.0, 0.5, 0.5], [1.0, 1.0, 1.5, 1.5]]).repeat_interleave(2, 0)
+    assert torch.equal(pool([coarse, fine])[0, 0], expected)
+
+
 def test_the_share_inside_is_the_inside_sum_over_the_whole() -> None:
     attention = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     regions = torch.tensor([[[1.0, 0.0], [0.5, 0.0]]])

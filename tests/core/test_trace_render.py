@@ -293,6 +293,16 @@ def test_a_summary_is_plain_json() -> None:
     assert Trace().summary()["settings"] == {}
 
 
+def test_a_summary_has_no_number_that_json_has_not() -> None:
+    """An object without any attention has no loss; browsers refuse a reply with NaN."""
+    trace = trace_of(1, 2)
+    for step in trace.steps:
+        for reading in step.readings["text"]:
+            reading.losses.fill_(float("nan"))
+    summary = json.loads(json.dumps(trace.summary(), allow_nan=False))
+    assert summary["losses"][0]["text"] is None and summary["compliance"][0]["inside"] is None
+
+
 def test_compliance_is_what_was_read_last() -> None:
     trace = trace_of(2, 3)
     losses = trace.steps[-1].readings["text"][0].losses

@@ -9,22 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from testkit.host import Host
+from testkit.bare_scene import BareScene
+from testkit.host import Host, PromptError
 from testkit.live_run import inspect, relative
-from testkit.random_models import small_model
 from testkit.scene import Scene
 from testkit.stand_ins import NODES, STAND_INS, patched
 
 SAMPLING = {"steps": 4, "sampler_name": "euler_ancestral", "cfg": 4.0}
 FROZEN = {"step_scale": 0.0, "release": 0.0, "guidance": 0.0, "prior": 0.0}
 PATCHES = [*STAND_INS, *NODES]
-
-
-def small_scene(host: Host) -> Scene:
-    host.functions["small"] = lambda _: small_model()
-    scene = Scene(width=64, height=64)
-    scene.model = scene.apply(scene.latent, "small")
-    return scene
 
 
 def runs(host: Host, scene: Scene, **wanted: Any) -> dict[str, Tensor]:
@@ -39,7 +32,7 @@ def runs(host: Host, scene: Scene, **wanted: Any) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", PATCHES)
 def test_each_branch_is_the_stock_run_of_its_model(fresh: Host, name: str) -> None:
     """Of a model that both branches share, with all that it carries."""
-    scene = small_scene(fresh)
+    scene = BareScene(fresh, width=96)
     model = patched(fresh, scene, scene.model, name)
     ours = SAMPLING | {"model": model, "spatial_model": model}
     out = runs(
@@ -62,7 +55,7 @@ def test_each_branch_is_the_stock_run_of_its_model(fresh: Host, name: str) -> No
 @pytest.mark.parametrize("side", ["text", "spatial"])
 @pytest.mark.parametrize("name", ["momentum in options", "evaluated again", "drawing", "skipping"])
 def test_what_one_branch_carries_is_not_the_others(fresh: Host, name: str, side: str) -> None:
-    scene = small_scene(fresh)
+    scene = BareScene(fresh)
     models = {
         "text": scene.model,
         "spatial": scene.model,
@@ -85,7 +78,7 @@ def test_what_one_branch_carries_is_not_the_others(fresh: Host, name: str, side:
 @pytest.mark.parametrize("name", [*STAND_INS, "TomePatchModel", "EasyCache", "LazyCache"])
 def test_reading_changes_no_patched_picture(fresh: Host, name: str, online: bool) -> None:
     """A balance that is read for but never moved is the fixed one, to rounding."""
-    scene = small_scene(fresh)
+    scene = BareScene(fresh)
     model = patched(fresh, scene, scene.model, name)
     ours = SAMPLING | {"model": model, "spatial_model": model}
     settings = {"online": online} | FROZEN
@@ -118,7 +111,22 @@ def test_a_patch_that_writes_in_place_has_its_gradient(host: Host) -> None:
     found = []
     for change in (STAND_INS["writing in place"], without):
         host.functions["writing"] = change
-        scene = small_scene(host)
+        scene = BareScene(host)
         scene.model = scene.apply(scene.model, "writing")
         found.append(inspect(host, scene, look, checkpointing=len(found) == 0))
     assert found[0].abs().max() > 0 and relative(*found) < 1e-5
+
+
+def test_a_mask_that_only_the_spatial_model_changes_is_refused(host: Host) -> None:
+    """The mask is the sampler's; on the text model, or on both, such a function acts."""
+    scene = BareScene(host)
+    mask = scene.add("SolidMask", value=0.5, width=64, height=64)[0]
+    scene.latent = scene.add("SetLatentNoiseMask", samples=scene.latent, mask=mask)[0]
+    plain, own = scene.model, patched(host, scene, scene.model, "DifferentialDiffusion")
+    ours = scene.realcompo({"mode": "fixed"}, model=plain, spatial_model=own)
+    with pytest.raises(PromptError, match="expected a model that leaves the inpainting"):
+        host.run(scene, latent=ours[0])
+    both = scene.realcompo({"mode": "fixed", "text_weight": 0.0}, model=own, spatial_model=own)
+    stock = scene.stock(scene.spatial, own)
+    out = host.run(scene, both=both[0], stock=stock[0])
+    assert torch.equal(out["both"]["samples"], out["stock"]["samples"])

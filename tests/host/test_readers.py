@@ -100,7 +100,7 @@ def test_capture_changes_no_prediction(pack: Pack, name: str) -> None:
         options = capture.install(model.options, ending) if watched else model.options
         whole = pack.folding.whole(latent, model.model)
         found = comfy.samplers.calc_cond_batch(model.model, conds, whole, sigma, options)
-        assert bool(capture.maps) == watched
+        assert bool(capture.pieces) == watched
         return [pack.folding.flat(out) for out in found]
 
     def look(run: Live, latent: Tensor, sigma: Tensor) -> None:
@@ -279,7 +279,7 @@ def test_attention_is_recorded_in_any_run(pack: Pack, name: str) -> None:
     model, trace = pack.model(name), pack.trace.Trace()
     positive = pack.branch(name, model, 1).positive
     layers, option = pack.attention.Layers.ALL, pack.grounding.OPTION
-    recorder = pack.recorder.Recorder([positive[0][1][option]], 0, layers, trace)
+    recorder = pack.recorder.Recorder([positive[0][1][option]], 0, layers, trace, "test")
     assert torch.equal(
         stock(name, recorder.attach(model), 1, positive), stock(name, model, 1, positive)
     )

@@ -17,6 +17,8 @@ from ....realcompo_core.words.grounding import grounded
 from ..model.readers.families import reader_of
 from .noising import check_mixing
 
+MASK_FUNCTION = "denoise_mask_function"  # in model options: called by the host's inpainting
+
 
 def check_patcher(name: str, patcher: ModelPatcher, downsample: int, layers: Layers) -> None:
     """Raise :class:`InputError` for a model whose attention can't be read so."""
@@ -67,6 +69,19 @@ def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
         fix = "Use two models that share a VAE (docs/branches.md lists which do)."
         raise InputError("spatial model", "the text model's latent format", got, fix)
     check_mixing(text, spatial)
+
+
+def check_masks(text: ModelPatcher, spatial: ModelPatcher, mask: Tensor | None) -> None:
+    """Raise :class:`InputError` where the spatial model alone would change the inpainting mask.
+
+    The ``mask`` [B, C, H, W] is the sampler's, and the sampler runs with the text model's options.
+    """
+    own, other = (model.model_options.get(MASK_FUNCTION) for model in (text, spatial))
+    if mask is None or own is not None or other is None:
+        return
+    got = "one that changes the mask, and a text model that does not"
+    fix = "Connect Differential Diffusion (or what else does so) to the text branch's model too."
+    raise InputError("spatial model", "a model that leaves the inpainting mask as it is", got, fix)
 
 
 def schedule_of(sigmas: Tensor, settings: BalancerSettings, coordinates: Coordinates) -> Schedule:

@@ -18,9 +18,7 @@ WIDTHS = (
     "context_in_dim",
     "cap_feat_dim",
     "cond_seq_dim",
-    "caption_channels",
     "joint_attention_dim",
-    "text_dim",
     "text_feat_dim",
 )
 CHANGING = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)

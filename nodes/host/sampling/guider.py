@@ -22,7 +22,14 @@ from ..model.gradients import differentiable_patcher, reserve_gradient_memory
 from ..model.shared_checkpoint import give_own_hooks, may_share, own_copy
 from ..text.gligen import place_in_areas
 from .assembly import HostRun
-from .checks import check_latent, check_layout, check_pair, check_patcher, schedule_of
+from .checks import (
+    check_latent,
+    check_layout,
+    check_masks,
+    check_pair,
+    check_patcher,
+    schedule_of,
+)
 from .fitting import check_conditionings
 from .folding import check_still
 from .holding import HoldingSampler
@@ -138,6 +145,7 @@ class RealCompoGuider(CFGGuider):
 
         with naming(self.node):
             check_latent(self.model_patcher, latent_image)
+            self._check_mask(denoise_mask)
             if self.settings.mode not in ONE_SIDED:
                 check_still(latent_image, "use one of the modes text only and spatial only")
             schedule = schedule_of(sigmas, self.settings, coordinates_of(self.model_patcher))
@@ -283,6 +291,10 @@ class RealCompoGuider(CFGGuider):
         check_pair(self.inputs[Side.TEXT].patcher, self.inputs[Side.SPATIAL].patcher)
         for side, branch in self.inputs.items():
             self._check_branch(side.value, branch)
+
+    def _check_mask(self, mask: Tensor | None) -> None:
+        if self.settings.mode not in ONE_SIDED:
+            check_masks(self.model_patcher, self.inputs[Side.SPATIAL].patcher, mask)
 
     def _check_branch(self, name: str, branch: BranchInputs) -> None:
         settings, dynamic = self.settings, self.settings.mode is Mode.DYNAMIC

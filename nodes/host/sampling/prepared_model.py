@@ -15,7 +15,6 @@ import torch
 from comfy.patcher_extension import (
     WrappersMP,
     add_wrapper_with_key,
-    get_all_wrappers,
     get_wrappers_with_key,
 )
 from comfy.samplers import CFGGuider
@@ -31,7 +30,7 @@ from ....realcompo_core.words.grounding import (
     grounded,
 )
 from ..model.attention_calls import OVERRIDE
-from ..model.capture import EARLY_EXIT, GRAPH_END, Capture, Watched, watch
+from ..model.capture import EARLY_EXIT, GRAPH_END, Capture, watch
 from ..model.compiling import uncompiled
 from ..model.gradients import (
     differentiable,
@@ -42,6 +41,8 @@ from ..model.patch_state import unchanged_patches
 from ..model.readers.families import reader_of
 from ..model.recomputation import recomputed
 from ..model.repairs import differentiable_options
+from ..model.rows import Watched
+from ..model.unreadable import EVALUATING
 from .cfg import CALC_COND_BATCH, CFG, POST_CFG, Added, lent
 from .folding import flat, whole
 from .objective import Objective
@@ -53,7 +54,6 @@ from .regional_attention import KEY as REGIONAL
 COUNTER = "realcompo_rows"
 # Wrappers that decide themselves whether a model is evaluated; a reading needs its evaluation.
 CACHES = ("easycache", "lazycache")
-EVALUATING = (WrappersMP.CALC_COND_BATCH, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 # Keys of wrappers that treat each row of a batch by itself.
 ROW_BY_ROW = (COUNTER, RECORDER, REGIONAL, COMPILE_KEY)
 
@@ -163,7 +163,9 @@ class PreparedModel:
             return True
         if CFG in self.options or CFG in self.added.entries:
             return True
-        return bool(get_all_wrappers(WrappersMP.PREDICT_NOISE, self.guider.model_options, True))
+        transformer = self.guider.model_options.get("transformer_options", {})
+        around = transformer.get("wrappers", {}).get(WrappersMP.PREDICT_NOISE, {})
+        return any(functions for key, functions in around.items() if key != RECORDER)
 
     def _read_both(
         self, args: dict, objective: Objective, gradient: bool
@@ -197,7 +199,7 @@ class PreparedModel:
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
         size, reader = (latent.shape[-2], latent.shape[-1]), reader_of(self.model)
         layers, keys = objective.layers(reader, size), objective.keys
-        return Capture(self._watched(conds, size), reader, layers, keys)
+        return Capture(self._watched(conds, size), reader, layers, latent, keys)
 
     def _watched(self, conds: list[dict], size: tuple[int, int]) -> dict[UUID, Watched]:
         """What to read; the objects of several layouts are numbered on from one to the next."""
@@ -243,7 +245,7 @@ class PreparedModel:
             (out,) = comfy.samplers.calc_cond_batch(
                 self.model, [conds], leaf, sigma.clone(), options
             )
-            if not capture.maps:  # none of these conditionings is active at this sigma
+            if capture.idle:  # none of these conditionings is active at this sigma
                 return out.detach(), Pull.none(flat(latent))
             losses = objective.loss(capture)
             scale = loss_scale(self.model)

@@ -22,7 +22,7 @@ def readings_of(capture: Capture) -> tuple[Reading, ...]:
 
 def pull_of(capture: Capture, objective: Objective, latent: Tensor) -> Pull:
     """Return what a pass without a gradient has read, at a latent [B, C, H, W]."""
-    if not capture.maps:
+    if capture.idle:
         return Pull.none(latent)
     return Pull(objective.loss(capture), torch.zeros_like(latent), readings_of(capture))
 

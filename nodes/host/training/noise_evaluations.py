@@ -53,9 +53,10 @@ class NoiseEvaluations:
         """
         conds = self._conds(example)
         watched = watch(conds, (self.shape[-2], self.shape[-1]))
-        capture = Capture(watched, unet_of(self.model), self.layers)
+        latent, sigma = self._noise(rows, generator)
+        capture = Capture(watched, unet_of(self.model), self.layers, latent)
         options = differentiable_options(capture.install(self.options, EARLY_EXIT))
-        comfy.samplers.calc_cond_batch(self.model, [conds], *self._noise(rows, generator), options)
+        comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
         return pool([attention for _, attention in capture.pooled()])
 
     def departure(self, example: Example, rows: int, generator: torch.Generator) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
@@ -55,31 +56,60 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Seen(ABC):
-    """The queries and keys of one layer, for a batch of conditionings.
+class Given:
+    """What the model is given at once: latents [rows, C, ..., h, w], text [rows, tokens, width].
 
-    ``q`` and ``k`` have the rows of all of them; ``options`` are the host's transformer options,
-    which say whose rows are whose.
+    ``uuids`` and ``sides`` are of the conditionings in it, as the host says: whose they are, and in
+    which list they stand (0 is that of the positive ones).
     """
 
+    latent: Tensor
+    text: Tensor
+    uuids: Sequence[Any]
+    sides: Sequence[int]
+
+    @property
+    def size(self) -> Size:
+        """Return the latents' height and width in cells."""
+        height, width = self.latent.shape[-2:]
+        return height, width
+
+
+@dataclass(frozen=True)
+class Seen(ABC):
+    """The queries and keys of one layer, for a batch of conditionings."""
+
+    layer: Layer
     q: Tensor
     k: Tensor
-    options: Mapping[str, Any]
 
-    def parts(self) -> Iterator[tuple[Any, int, Seen]]:
-        """Yield each conditioning's id, its side (0 is the positive one) and its own rows."""
-        uuids, sides = self.options["uuids"], self.options["cond_or_uncond"]
-        yield from zip(uuids, sides, self._split(len(uuids)), strict=True)
+    @abstractmethod
+    def of(self, rows: Sequence[int], given: Given) -> Seen:
+        """Return what is seen of some rows of what the model was given.
+
+        Raises :class:`~..unreadable.UnreadableError` where the layer's rows or tokens are other
+        ones, and can't be followed.
+        """
 
     @abstractmethod
     def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
         """Return the attention of some tokens of the text encoder's [B, T, h, w], 0..1.
 
         It is a share of the attention to these ``keys``.
+
+        Raises :class:`~..unreadable.UnreadableError` for tokens that the layer does not have.
         """
 
-    @abstractmethod
-    def _split(self, parts: int) -> Iterator[Seen]: ...
+
+def chosen_rows(t: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return some rows of a tensor [rows, ...], without a copy where they follow each other.
+
+    An index would be saved for a backward pass, where a block that is recomputed must not save
+    more than it does the second time.
+    """
+    if isinstance(rows, range):
+        return t[rows.start : rows.stop]
+    return torch.cat([t[row : row + 1] for row in rows])
 
 
 class Reader(ABC):

@@ -21,8 +21,19 @@ from torch import Tensor, nn
 from .....realcompo_core.errors import InputError
 from .....realcompo_core.sampling.attention import Keys, Layers, joint_probabilities
 from ..attention_calls import MASKS, OVERRIDE, replaced_attention
+from ..unreadable import UnreadableError
 from .placing import SECOND_QUARTER, THIRDS, Share
-from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
+from .reader import (
+    Given,
+    Layer,
+    Reader,
+    Seen,
+    Site,
+    Size,
+    TextRows,
+    check_factor,
+    chosen_rows,
+)
 
 KEY = "realcompo_reader"
 POST_INPUT = "post_input"  # patches of a network's first tokens; USO adds some before the text's
@@ -166,6 +177,17 @@ class JointAttention(Seen):
             found = joint_probabilities(self.q[:, :, queries], k, chosen, mask)
         return found.unflatten(-1, (rows, columns))
 
+    def of(self, rows: Sequence[int], given: Given) -> Seen:
+        """Return these rows; there must be as many as the model was given."""
+        if not len(self.q) == len(self.k) == len(given.latent):
+            got = f"{len(self.q)} of queries and {len(self.k)} of keys"
+            raise UnreadableError(f"{len(given.latent)} rows in a layer", got)
+        mask = self.mask
+        if mask is not None and len(mask) > 1:
+            mask = chosen_rows(mask, rows)
+        q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
+        return replace(self, q=q, k=k, mask=mask)
+
     def _masked(self, queries: slice, keys: slice) -> Tensor | None:
         """The mask of some of the queries and keys."""
         if self.mask is None:
@@ -180,15 +202,7 @@ class JointAttention(Seen):
         if first >= 0 and spans.image + image <= queries and spans.text + text.count <= keys:
             return
         expected = f"{image} tokens of the latent and {text.count} of the text"
-        got = f"{queries} queries and {keys} keys"
-        fix = "Remove patches that change the model's tokens, or set the mode to fixed."
-        raise InputError("attention", expected, got, fix)
-
-    def _split(self, parts: int) -> Iterator[Seen]:
-        batched = self.mask is not None and self.mask.shape[0] > 1
-        masks = self.mask.chunk(parts) if batched else [self.mask] * parts
-        for q, k, mask in zip(self.q.chunk(parts), self.k.chunk(parts), masks, strict=True):
-            yield replace(self, q=q, k=k, mask=mask)
+        raise UnreadableError(expected, f"{queries} queries and {keys} keys")
 
 
 class _Listener:
@@ -256,7 +270,7 @@ class _Listener:
         q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
         mask = self._mask(q, k) if mask is None else additive(mask, q.dtype)
-        self.report(JointAttention(q, k, self.options, self.reader, self.size, mask, self.added))
+        self.report(JointAttention(layer, q, k, self.reader, self.size, mask, self.added))
         if self.last and layer is self.layers[-1]:
             self.last()
 

@@ -18,10 +18,23 @@ from .....realcompo_core.sampling.attention import (
     token_probabilities,
 )
 from ..attention_calls import MASKS
-from .reader import Layer, Reader, Seen, Site, Size, TextRows, check_factor
+from ..unreadable import UnreadableError
+from .reader import (
+    Given,
+    Layer,
+    Reader,
+    Seen,
+    Site,
+    Size,
+    TextRows,
+    check_factor,
+    chosen_rows,
+)
+from .trail import Trail
 
 TARGET_CELLS = 16 * 16  # the papers read attention at 16x16
 PAPERS_FACTOR = 4  # which is latent/4 at 512 pixels
+CHUNK = 77  # tokens that CLIP encodes at once
 KINDS = {
     Layers.ALL: ("input", "middle", "output"),
     Layers.DOWN: ("input",),
@@ -101,29 +114,52 @@ class UNet(Reader):
         """Put an :class:`AttentionPatch` on every layer, around what is there."""
         transformer = options.setdefault("transformer_options", {})
         replaced = transformer.setdefault("patches_replace", {}).setdefault("attn2", {})
+        trail = Trail.laid(transformer)
         for layer in layers:
             occupant = replaced.get(layer.key, replaced.get(layer.key[:2]))
             ending = last if layer is layers[-1] else None
-            replaced[layer.key] = AttentionPatch(_reporting(report), occupant, ending)
+            see = _reporting(report, layer, trail)
+            replaced[layer.key] = AttentionPatch(see, occupant, ending)
 
 
 @dataclass(frozen=True)
 class CrossAttention(Seen):
     """One block's queries [rows, pixels, heads*d] and keys [rows, text tokens, heads*d].
 
-    ``mask`` is added to its logits [rows or 1, 1, pixels, text tokens].
+    ``trail`` follows them through patches of other packs, if there are any. Of a prompt's rows of
+    text a patch keeps one in ``stride``. ``mask`` is added to the logits
+    [rows or 1, 1, pixels, text tokens].
     """
 
+    options: Mapping[str, Any]
+    trail: Trail | None = None
+    stride: int = 1
     mask: Tensor | None = None
+
+    def of(self, rows: Sequence[int], given: Given) -> Seen:
+        """Return these rows, also where patches have moved them or left some tokens out."""
+        height, width = self.options["activations_shape"][-2:]
+        stock = len(given.latent), height * width, given.text.shape[1]
+        if stock != (len(self.q), self.q.shape[1], self.k.shape[1]) or len(self.k) != stock[0]:
+            found = self.trail.followed(rows) if self.trail else None
+            if found is None or self.q.shape[1] != stock[1]:
+                raise self._unlike(stock)
+            rows, stride = found
+            return self._chosen(rows, stride)
+        return self._chosen(rows, 1)
 
     def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
         """Return the attention of some tokens [B, T, h, w]; the text is all that there is.
 
         A batch with a longer text repeats this one, which then shares each token's probability.
         """
+        count = text.count // self.stride
+        if self.stride > 1 and (count % CHUNK or max(tokens) >= count):
+            expected = f"text in chunks of {CHUNK} tokens"
+            raise UnreadableError(expected, f"one in {self.stride} of {text.count} rows")
         found = self._probabilities(tokens)
         height, width = self.options["activations_shape"][-2:]
-        repeats = self.k.shape[1] // text.count
+        repeats = self.k.shape[1] // count
         return repeats * found.unflatten(-1, (height, width))
 
     def _probabilities(self, tokens: Sequence[int]) -> Tensor:
@@ -133,10 +169,18 @@ class CrossAttention(Seen):
         q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (self.q, self.k))
         return joint_probabilities(q, k, tokens, self.mask)
 
-    def _split(self, parts: int) -> Iterator[Seen]:
-        masks = [None] * parts if self.mask is None else self.mask.chunk(parts)
-        for q, k, mask in zip(self.q.chunk(parts), self.k.chunk(parts), masks, strict=True):
-            yield replace(self, q=q, k=k, mask=mask)
+    def _chosen(self, rows: Sequence[int], stride: int) -> Seen:
+        q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
+        mask = self.mask
+        if mask is not None and len(mask) > 1:
+            mask = chosen_rows(mask, rows)
+        return replace(self, q=q, k=k, stride=stride, mask=mask)
+
+    def _unlike(self, stock: tuple[int, int, int]) -> UnreadableError:
+        rows, cells, tokens = stock
+        expected = f"{rows} rows of {cells} cells and {tokens} text tokens in a layer"
+        got = f"{len(self.q)} of {self.q.shape[1]} cells, {len(self.k)} of {self.k.shape[1]} tokens"
+        return UnreadableError(expected, got)
 
 
 class AttentionPatch:
@@ -188,11 +232,11 @@ class AttentionPatch:
         return self
 
 
-def _reporting(report: Callable[[Seen], None]) -> Callable:
+def _reporting(report: Callable[[Seen], None], layer: Layer, trail: Trail | None) -> Callable:
     def see(q: Tensor, k: Tensor, options: dict) -> None:
         masks = options.get(MASKS)
         mask = masks and masks(q, q.shape[1], k.shape[1], options)
-        report(CrossAttention(q, k, options, mask))
+        report(CrossAttention(layer, q, k, options, trail, mask=mask))
 
     return see
 
