@@ -26,7 +26,7 @@ def test_a_pass_costs_what_is_read_and_the_way_back(host: Host) -> None:
     assert found["text keys"] < found["memory"] < found["kept"]
 
 
-def test_every_shape_is_a_family_with_a_reader(host: Host) -> None:
+def test_every_shape_is_of_a_family_that_the_host_has(host: Host) -> None:
     import comfy.supported_models
 
     assert all(hasattr(comfy.supported_models, shape.family.config) for shape in SHAPES)
