@@ -23,7 +23,7 @@ def test_bytes_are_counted_as_they_are_held(host: Host, name: str) -> None:
 def test_a_pass_costs_what_is_read_and_the_way_back(host: Host) -> None:
     found = Bench(host, TrueShape("z-image", FAMILIES["z-image"], 32, WIDTH)).measure()
     assert 0 < found["read"] < 1 < found["pass"] < 4
-    assert found["text keys"] < found["memory"] < found["kept"]
+    assert found["text keys"] <= found["memory"] < found["kept"]
 
 
 def test_every_shape_is_of_a_family_that_the_host_has(host: Host) -> None:
