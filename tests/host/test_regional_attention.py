@@ -237,6 +237,37 @@ def test_areas_are_masked_by_their_part_of_the_layout(host: Host) -> None:
     assert (maps[0] == 0).all() and silent_outside(maps[1:], regions[1:])
 
 
+def test_a_guider_may_have_the_positive_last(host: Host) -> None:
+    """Core's for two prompts, whose middle one has no layout and no weight."""
+    scene = Regions()
+    guiding = {"negative": scene.negative, "cond2": scene.negative, "cfg_cond2_negative": 1.0}
+    drawn = {}
+    for name, model in {"plain": scene.model, "masked": scene.regional()}.items():
+        guider = scene.add(
+            "DualCFGGuider",
+            model=model,
+            cond1=scene.text,
+            cfg_conds=7.5,
+            style="regular",
+            **guiding,
+        )[0]
+        sigmas = scene.add("BasicScheduler", model=model, scheduler="normal", steps=2, denoise=1.0)[
+            0
+        ]
+        drawn[name] = scene.add(
+            "SamplerCustomAdvanced",
+            noise=scene.add("RandomNoise", noise_seed=7)[0],
+            guider=guider,
+            sampler=scene.add("KSamplerSelect", sampler_name="euler")[0],
+            sigmas=sigmas,
+            latent_image=scene.latent,
+        )[0]
+    stock = {"plain stock": scene.drawn(), "masked stock": scene.drawn(scene.regional())}
+    plain, masked, *expected = latents(host, scene, **drawn, **stock)
+    assert relative(plain, masked) > 1e-3
+    assert relative(plain, expected[0]) < 1e-4 and relative(masked, expected[1]) < 1e-4
+
+
 def test_one_sided_and_fixed_runs_are_stock_runs_of_the_masked_model(host: Host) -> None:
     """Both branches of one checkpoint: the text branch is not masked."""
     scene = Regions()

@@ -66,8 +66,11 @@ class Regional:
         """As the host's ``calc_cond_batch``: say what is to be masked."""
         transformer = options.get("transformer_options", {})
         if self._acts(timestep, transformer.get("sample_sigmas")):
-            size = (x.shape[-2], x.shape[-1])
-            watched = watch(conds[0] or [], size)
+            watched: dict[UUID, Watched] = {}
+            for side, group in enumerate(conds):  # not every guider has the positive first
+                found = watch(group or [], (x.shape[-2], x.shape[-1]), side)
+                # The host lends a positive with an area, id and all, to the negative.
+                watched = found | watched
             options = options | {"transformer_options": transformer | {KEY: watched}}
         return executor(model, conds, x, timestep, options)
 
@@ -101,11 +104,10 @@ class Regional:
     def _attention(self, model: Any, x: Tensor, options: dict) -> RegionalAttention | None:
         watched: dict[UUID, Watched] = options.get(KEY, {})
         sides = zip(options.get("uuids", ()), options.get("cond_or_uncond", ()), strict=True)
-        # The host lends a positive with an area, id and all, to the negative.
         size = (x.shape[-2], x.shape[-1])
         parts: list[Part | None] = []
         for uuid, side in sides:
-            own = side == 0 and uuid in watched
+            own = uuid in watched and watched[uuid].side == side
             parts.append(self._part(watched[uuid], size) if own else None)
         if not any(parts):
             return None
