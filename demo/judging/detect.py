@@ -73,6 +73,13 @@ def read(picture: Tensor) -> Reading:
     return Reading(tuple(found), _ground(rgb, chroma))
 
 
+def pixels_of(picture: Tensor, colour: str) -> np.ndarray:
+    """Return where a picture [3, H, W] in 0..1 is of an object's colour: [64, 64]."""
+    rgb = small(picture).clamp(0, 1).numpy()
+    vivid = rgb.max(0) - rgb.min(0) > VIVID
+    return vivid & (_nearest_colour(rgb) == COLOURS.index(colour))
+
+
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Return intersection over union of two boxes (left, top, right, bottom)."""
     width = min(a[2], b[2]) - max(a[0], b[0])

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from demo.judging.detect import Reading, overlap, read
+from demo.judging.detect import Reading, overlap, pixels_of, read
 from demo.judging.prompts import CATEGORIES, OPENINGS, Prompt, digest, judge, prompts
 from demo.judging.realism import Realism
 from demo.toy.captions import Word, caption, kind_of, relation
@@ -292,3 +292,12 @@ def test_words_know_their_objects() -> None:
         ["azure", "hoop"],
     )
     assert Word("a").things == ()
+
+
+def test_the_pixels_of_a_colour_are_its_objects() -> None:
+    things = (Thing("red", "square", 0.25, 0.25, 0.15), Thing("blue", "square", 0.75, 0.75, 0.15))
+    picture = paint([ToyScene(things, "grass")], "photo", Generator().manual_seed(0))[0]
+    red = pixels_of(picture, "red")
+    assert red[8:24, 8:24].mean() > 0.8
+    assert red.sum() - red[4:28, 4:28].sum() < 0.02 * red.sum()
+    assert pixels_of(picture, "green").sum() == 0
