@@ -49,8 +49,9 @@ fuzz: host  ## random graphs against the stock sampler (ARGS="--seeds 1000", or 
 bench: host  ## evaluations, time and memory, in output/bench
 	@.host/run -m benchmarks.cost
 
-bench-full: host  ## a gradient pass's and a training step's time and memory at SD1.5's and SDXL's size, in output/bench
+bench-full: host  ## gradient passes at true size: SD1.5 and SDXL timed, transformers counted (also into docs/cost.md)
 	@.host/run -m benchmarks.full
+	@.host/run -m benchmarks.transformers --write
 
 bench-planner: host  ## the offline planner on generated sentences, in output/bench (ARGS="--truth FILE.jsonl" for your own)
 	@.host/run -m benchmarks.planner $(ARGS)
@@ -58,13 +59,13 @@ bench-planner: host  ## the offline planner on generated sentences, in output/be
 bench-sepen: host  ## Separate-and-Enhance before and after, with ablation, in output/bench
 	@.host/run -m benchmarks.sepen
 
-quality: host  ## composition and realism of every way to sample, in output/quality
-	@.host/run -m benchmarks.quality
+quality: host  ## composition and realism of every way to sample, in output/quality (ARGS="--base transformer" for the other base)
+	@.host/run -m benchmarks.quality $(ARGS)
 
 search: host  ## the balanced recipe's settings, on the development split
 	@.host/run -m benchmarks.search
 
-train-demo: host  ## train the toy world's models anew (two hours on two cores)
+train-demo: host  ## train the toy world's models anew (three hours on two cores)
 	@.host/run -m demo.training.train all
 
 compbench: host  ## images for T2I-CompBench (ARGS="prompts.txt --workflow FILE --out FOLDER", or ARGS=--help)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from demo.judging.prompts import Prompt
+from realcompo_core.sampling.regional_attention import RegionalSettings
 from realcompo_core.sampling.settings import BalancerSettings
 from testkit.graph import Graph
 
@@ -19,20 +20,50 @@ SAMPLING = {
     "scheduler": "normal",
     "denoise": 1.0,
 }
+FLOW = SAMPLING | {"sampler_name": "euler", "scheduler": "simple"}
 # What a user gets; the node reads weights as text.
 BALANCER = {**asdict(BalancerSettings()), "object_weights": ""}
+
+
+@dataclass(frozen=True)
+class Base:
+    """Name the demo's style of a base, the spatial branch that it has, and how it is sampled."""
+
+    style: str
+    spatial: str
+    sampling: Mapping[str, Any]
+
+
+BASES = {
+    "unet": Base("photo", "control", SAMPLING),
+    "transformer": Base("photo (transformer)", "regional", FLOW),
+}
+SPATIAL = ("control", "gligen", "regional")
 
 
 class PromptGraph(Graph):
     """Loaders, conditionings and an empty latent for one prompt.
 
-    The spatial branch is ``control`` or ``gligen``.
+    The spatial branch is one of ``SPATIAL``; a transformer has ``regional`` alone.
     """
 
-    def __init__(self, prompt: Prompt, seed: int, batch: int = 1, spatial: str = "control") -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        seed: int,
+        batch: int = 1,
+        spatial: str = "control",
+        base: str = "unet",
+    ) -> None:
         super().__init__()
-        loaded = self.add("RealCompoDemoModels", style="photo")
+        self.base = BASES[base]
+        loaded = self.add("RealCompoDemoModels", style=self.base.style)
         self.model, self.vae = loaded[0], loaded[2]
+        self.spatial_model = None
+        if spatial == "regional":
+            self.spatial_model = self.add(
+                "RealCompoRegionalAttention", model=self.model, **asdict(RegionalSettings())
+            )[0]
         clip = loaded[1]
         layout = self.add("RealCompoLayout", layout=prompt.layout)[0]
         inputs = {"clip": clip, "text": prompt.text, "layout": layout}
@@ -63,15 +94,18 @@ class PromptGraph(Graph):
 
     def sample(self, arm: Arm) -> list:
         """Return the latent that an arm makes."""
-        inputs = SAMPLING | {"model": self.model, "latent_image": self.latent, "seed": self.seed}
+        inputs = {**self.base.sampling, "latent_image": self.latent, "seed": self.seed}
         text = {"positive": self.text, "negative": self.negative}
         spatial = {"positive": self.spatial, "negative": self.spatial_negative}
         if arm.stock:
-            prompts = text if arm.stock == "text" else spatial
-            return self.add("KSampler", **inputs, **prompts)[0]
+            model, prompts = self.model, text
+            if arm.stock == "spatial":
+                model, prompts = self.spatial_model or self.model, spatial
+            return self.add("KSampler", model=model, **inputs, **prompts)[0]
         both = text | {f"spatial_{name}": link for name, link in spatial.items()}
+        models = {"model": self.model, "spatial_model": self.spatial_model}
         balancer = self.balancer(**arm.balancer)
-        return self.add("RealCompoKSampler", balancer=balancer, **inputs, **both)[0]
+        return self.add("RealCompoKSampler", balancer=balancer, **models, **inputs, **both)[0]
 
     def picture(self, latent: list) -> list:
         """Return a latent's picture."""

@@ -50,7 +50,7 @@ def share_right(studio: Studio, of: Iterator[Prompt]) -> float:
 def main() -> None:
     """Print the share for every kind of object and every form of sentence."""
     with quiet_host() as host:
-        studio = Studio(host, BATCH)
+        studio = Studio(host, batch=BATCH)
         for kinds in KINDS:
             for form in FORMS:
                 right = share_right(studio, asked(kinds, form))

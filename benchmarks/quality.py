@@ -1,9 +1,9 @@
 """Does balancing help? Composition and realism of every arm on prompts that training never saw.
 
-``python -m benchmarks.quality [--prompts 300] [--split held-out] [--spatial control] [--workers
-2]``, with ComfyUI at COMFYUI_PATH. Every picture is made by the pack's nodes in a real ComfyUI.
-Scores are kept as they come, so a run that was stopped goes on; each remembers the code that made
-it, the report counts them, and ``--fresh`` starts anew.
+``python -m benchmarks.quality [--prompts 300] [--split held-out] [--base unet] [--spatial control]
+[--workers 2]``, with ComfyUI at COMFYUI_PATH. Every picture is made by the pack's nodes in a real
+ComfyUI. Scores are kept as they come, so a run that was stopped goes on; each remembers the code
+that made it, the report counts them, and ``--fresh`` starts anew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import multiprocessing
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from multiprocessing.context import SpawnProcess
@@ -30,7 +30,7 @@ from demo.judging.prompts import CATEGORIES, Prompt, digest, judge, prompts
 from demo.judging.realism import FEATURES, Realism, features
 
 from . import ROOT
-from .arms import ARMS, QUICK, STEPS, Arm, PromptGraph
+from .arms import ARMS, BASES, QUICK, SPATIAL, STEPS, Arm, PromptGraph
 from .statistics import MEASURES, above, front, interval, measures, resamples
 
 WEIGHTS = ROOT / "demo" / "weights"
@@ -39,9 +39,11 @@ CODE = ("realcompo_core", "nodes", "demo/toy", "demo/judging")
 HEIGHTS = {"above": "composition", "success_above": "success"}
 
 
-def weights_hash() -> str:
-    """Return a hash of all trained weights."""
+def weights_hash(base: str = "unet") -> str:
+    """Return a hash of all trained weights that a base may need."""
     files = sorted(WEIGHTS.glob("*.safetensors"))
+    if base == "unet":
+        files = [path for path in files if path.stem != "transformer"]
     digests = [hashlib.sha256(path.read_bytes()).digest() for path in files]
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
@@ -55,15 +57,15 @@ def code_hash() -> str:
 class Studio:
     """Makes and scores pictures in one ComfyUI."""
 
-    def __init__(self, host: Any, batch: int = 1, spatial: str = "control") -> None:
-        self.host, self.batch, self.spatial = host, batch, spatial
+    def __init__(self, host: Any, **options: Any) -> None:
+        self.host, self.options = host, options
         graph = PromptGraph(prompts("development", 1)[0], 0)
         vae = host.run(graph, vae=graph.vae)["vae"]
         self.realism = Realism(lambda pictures: through(vae, pictures))
 
     def scores(self, prompt: Prompt, arm: Arm, seed: int) -> list[dict[str, Any]]:
         """Score each picture of a batch."""
-        graph = PromptGraph(prompt, seed, self.batch, self.spatial)
+        graph = PromptGraph(prompt, seed, **self.options)
         out = self.host.run(graph, pictures=graph.picture(graph.sample(arm)))
         pictures = out["pictures"].movedim(-1, 1)
         return [self._score(prompt, picture) for picture in pictures]
@@ -85,14 +87,14 @@ def through(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.interpolate(out, scale_factor=0.5, mode="area")
 
 
-def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, path: Path) -> None:
-    """Score a share of the prompts and arms, a line of JSON for each."""
+def work(share: Sequence[tuple[int, Prompt, Arm]], setup: Mapping[str, Any], path: Path) -> None:
+    """Score a share of the prompts and arms, a line of JSON for each; ``setup`` is a graph's."""
     torch.set_num_threads(1)  # sums in one order: the same scores every time
     code = code_hash()
     from testkit.quiet_host import quiet_host
 
     with quiet_host() as host, path.open("a") as lines:
-        studio = Studio(host, batch, spatial)
+        studio = Studio(host, **setup)
         for index, prompt, arm in share:
             parent = multiprocessing.parent_process()
             if parent is None or not parent.is_alive():
@@ -104,7 +106,11 @@ def work(share: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, pat
 
 
 def run(
-    arms: Sequence[Arm], of: Sequence[Prompt], batch: int, spatial: str, workers: int, folder: Path
+    arms: Sequence[Arm],
+    of: Sequence[Prompt],
+    setup: Mapping[str, Any],
+    workers: int,
+    folder: Path,
 ) -> list[dict]:
     """Score every arm on every prompt that has no score yet, and return all lines, in one order."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +119,7 @@ def run(
     everything = product(enumerate(of), arms)
     todo = [(i, prompt, arm) for (i, prompt), arm in everything if (arm.name, i) not in done]
     if todo:
-        jobs = start(todo, batch, spatial, workers, folder)
+        jobs = start(todo, setup, workers, folder)
         watch(jobs, lambda: len(scored(arms, len(of), folder)), len(done) + len(todo))
         if any(job.exitcode for job in jobs):
             raise SystemExit("a worker failed; what it finished is kept")
@@ -121,13 +127,13 @@ def run(
 
 
 def start(
-    todo: Sequence[tuple[int, Prompt, Arm]], batch: int, spatial: str, workers: int, folder: Path
+    todo: Sequence[tuple[int, Prompt, Arm]], setup: Mapping[str, Any], workers: int, folder: Path
 ) -> list[SpawnProcess]:
     """Start workers that share what is to do."""
     context = multiprocessing.get_context("spawn")
     jobs = []
     for number in range(workers):
-        share = (todo[number::workers], batch, spatial, folder / f"{number}.jsonl")
+        share = (todo[number::workers], setup, folder / f"{number}.jsonl")
         jobs.append(context.Process(target=work, args=share))
         jobs[-1].start()
     return jobs
@@ -277,7 +283,8 @@ def parser(about: str | None = __doc__) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=about)
     options.add_argument("--prompts", type=int, default=300)
     options.add_argument("--split", choices=("development", "held-out"), default="held-out")
-    options.add_argument("--spatial", choices=("control", "gligen"), default="control")
+    options.add_argument("--base", choices=BASES, default="unet")
+    options.add_argument("--spatial", choices=SPATIAL, help="instead of the base's own")
     options.add_argument("--batch", type=int, default=1, help="pictures of each prompt")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--fresh", action="store_true", help="forget earlier scores")
@@ -285,30 +292,36 @@ def parser(about: str | None = __doc__) -> argparse.ArgumentParser:
     return options
 
 
+def spatial_of(options: argparse.Namespace) -> str:
+    """Return which spatial branch was asked for, else the base's own."""
+    return options.spatial or BASES[options.base].spatial
+
+
 def compare(arms: Sequence[Arm], options: argparse.Namespace, name: str) -> dict[str, dict]:
     """Score, tabulate, print, draw and write ``<name>.json``."""
     of = prompts(options.split, options.prompts)
-    parts = (options.split, options.spatial, weights_hash(), digest(of[:6]), STEPS, options.batch)
+    weights = weights_hash(options.base)
+    setup = {"batch": options.batch, "spatial": spatial_of(options), "base": options.base}
+    parts = (options.split, setup["spatial"], weights, digest(of[:6]), STEPS, options.batch)
     folder = options.output / "-".join(map(str, parts))
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    lines = run(arms, of, options.batch, options.spatial, options.workers, folder)
+    lines = run(arms, of, setup, options.workers, folder)
     rows = table(lines, arms, of)
     show(rows)
     code = Counter(line.get("code", "unknown") for line in lines)
     report = {
         "split": options.split,
-        "spatial": options.spatial,
-        "weights": weights_hash(),
+        **setup,
+        "weights": weights,
         "code": dict(code),
-        "batch": options.batch,
         "prompts": {"count": len(of), "hash": digest(of)},
         "arms": rows,
     }
     (options.output / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, options.output / f"{name}.png")
     files = f"{options.output / name}.json and .png"
-    print(f"weights {report['weights']}, prompts {report['prompts']}; {files}")
+    print(f"weights {weights}, prompts {report['prompts']}; {files}")
     if len(code) > 1:
         versions = f"made by more than one version of the code ({report['code']})"
         print(f"{versions}; --fresh makes all anew")
@@ -319,13 +332,22 @@ def main() -> None:
     """Compare all arms, or few on few prompts."""
     known = parser()
     known.add_argument("--quick", action="store_true", help="few prompts and arms")
+    known.add_argument("--arms", nargs="+", metavar="ARM", help="the names of some")
     options = known.parse_args()
     if options.quick:
         options.prompts = min(options.prompts, 18)
-    name = f"composition-{options.split}-{options.spatial}-{options.prompts}x{options.batch}"
+    name = f"composition-{options.split}-{spatial_of(options)}-{options.prompts}x{options.batch}"
     if name == "composition-held-out-control-300x1":
         name = "composition"
-    compare(QUICK if options.quick else ARMS, options, name)
+    if options.base != "unet":
+        name = f"{name}-{options.base}"
+    compare(_chosen(options), options, name)
+
+
+def _chosen(options: argparse.Namespace) -> Sequence[Arm]:
+    if options.quick:
+        return QUICK
+    return [arm for arm in ARMS if not options.arms or arm.name in options.arms]
 
 
 if __name__ == "__main__":

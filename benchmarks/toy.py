@@ -21,13 +21,15 @@ from demo.toy.paint import paint
 from testkit.quiet_host import quiet_host
 
 from . import ROOT
-from .arms import SAMPLING, Arm, PromptGraph
+from .arms import Arm, PromptGraph
 from .quality import Studio, weights_hash
 
-BRANCHES = {  # by model, the branch that it is and the look that it was trained on
-    "text": ("text", "photo"),
-    "control": ("spatial", "flat"),
-    "gligen": ("spatial", "flat"),
+BRANCHES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    # by model, the branch that it is, the look that it was trained on, and its graph's
+    "text": ("text", "photo", {}),
+    "control": ("spatial", "flat", {}),
+    "gligen": ("spatial", "flat", {"spatial": "gligen"}),
+    "transformer": ("text", "photo", {"spatial": "", "base": "transformer"}),
 }
 MEASURES = ("success", "placed", "realism")
 MID_NOISE = 0.5  # of the schedule
@@ -35,16 +37,12 @@ MID_NOISE = 0.5  # of the schedule
 
 def drawn(host: Any, of: list[Prompt], branch: str) -> dict[int, dict[str, float]]:
     """Score pictures of one branch alone, by number of objects."""
-    kind, _ = BRANCHES[branch]
-    arm, studio = Arm(branch, stock=kind), Studio(host, spatial=_spatial(branch))
+    kind, _, setup = BRANCHES[branch]
+    arm, studio = Arm(branch, stock=kind), Studio(host, **setup)
     found: dict[int, list[dict]] = defaultdict(list)
     for seed, prompt in enumerate(of):
         found[len(prompt.scene.things)] += studio.scores(prompt, arm, seed)
     return {count: _means(scores) for count, scores in sorted(found.items())}
-
-
-def _spatial(branch: str) -> str:
-    return "control" if branch == "text" else branch
 
 
 def _means(scores: list[dict]) -> dict[str, float]:
@@ -65,11 +63,11 @@ def attention(host: Any, of: list[Prompt], branch: str) -> float:
 
 def inside(host: Any, prompt: Prompt, branch: str, seed: int) -> float:
     """Return that share for one scene."""
-    kind, look = BRANCHES[branch]
+    kind, look, setup = BRANCHES[branch]
     small = paint([prompt.scene], look, torch.Generator().manual_seed(seed))
     picture = F.interpolate(small, scale_factor=2).movedim(1, -1)
     host.functions["picture"] = lambda _: picture
-    graph = PromptGraph(prompt, seed, spatial=_spatial(branch))
+    graph = PromptGraph(prompt, seed, **setup)
     image = graph.add("TestApply", value=graph.vae, function="picture")[0]
     latent = graph.add("VAEEncode", pixels=image, vae=graph.vae)[0]
     positive = getattr(graph, kind)
@@ -80,9 +78,10 @@ def inside(host: Any, prompt: Prompt, branch: str, seed: int) -> float:
         downsample=0,
         layers="all",
     )
-    once = SAMPLING | {"steps": 1, "cfg": 1.0, "denoise": MID_NOISE, "seed": seed}
+    once = {"steps": 1, "cfg": 1.0, "denoise": MID_NOISE, "seed": seed}
     prompts = {"positive": positive, "negative": graph.negative}
-    sampled = graph.add("KSampler", model=watched[0], latent_image=latent, **prompts, **once)
+    sampling = {**graph.base.sampling, **once}
+    sampled = graph.add("KSampler", model=watched[0], latent_image=latent, **prompts, **sampling)
     host.forget()  # the picture is not part of the graph's key
     maps = host.run(graph, latent=sampled[0], maps=watched[1])["maps"]
     return 1 - float(maps.steps[0].readings["model"][0].losses.mean())
@@ -108,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     of = prompts("held-out", options.prompts)
     with quiet_host() as host:
-        report: dict[str, Any] = {"weights": weights_hash(), "prompts": len(of)}
+        report: dict[str, Any] = {"weights": weights_hash("transformer"), "prompts": len(of)}
         report["seconds"] = timed(host, of[0])
         for branch in BRANCHES:
             report[branch] = {

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..realcompo_core.errors import InputError
-from ..realcompo_core.sampling.attention import Layers
+from ..realcompo_core.sampling.attention import Keys, Layers
 from ..realcompo_core.sampling.settings import BalancerSettings
 from ..realcompo_core.sampling.trace import Trace
 from ..realcompo_core.words.grounding import OPTION, Grounding
@@ -30,7 +30,9 @@ class RealCompoAttentionCapture(Node):
             "image stays the same.",
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to watch: Stable Diffusion 1.x, 2.x or SDXL."
+                    "model",
+                    tooltip="The model to watch: Stable Diffusion, Flux, Qwen-Image, Z-Image or "
+                    "their kin.",
                 ),
                 io.Conditioning.Input(
                     "conditioning",
@@ -38,6 +40,7 @@ class RealCompoAttentionCapture(Node):
                     "sampler must use it.",
                 ),
                 *settings_inputs(BalancerSettings, "downsample", "layers"),
+                *settings_inputs(BalancerSettings, "keys", optional=True),
             ],
             outputs=[
                 io.Model.Output(
@@ -56,16 +59,22 @@ class RealCompoAttentionCapture(Node):
         )
 
     @classmethod
-    def run(cls, model: Any, conditioning: list, downsample: int, layers: str) -> io.NodeOutput:
+    def run(
+        cls,
+        model: Any,
+        conditioning: list,
+        downsample: int,
+        layers: str,
+        keys: str = Keys.ALL.value,
+    ) -> io.NodeOutput:
         check_patcher("watched", model, downsample, Layers(layers))
         groundings = groundings_of(conditioning)
         if not groundings:
             fix = "Connect the RealCompo Layout Conditioning node."
             raise InputError("conditioning", "a conditioning with a layout", "one without", fix)
         trace = Trace()
-        recorder = Recorder(
-            groundings, downsample, Layers(layers), trace, cls.define_schema().display_name
-        )
+        node = cls.define_schema().display_name
+        recorder = Recorder(groundings, downsample, Layers(layers), trace, node, Keys(keys))
         return io.NodeOutput(recorder.attach(model), trace)
 
 

@@ -20,7 +20,7 @@ SIMPLE = ("mode", "recipe", "warmup", "guidance")
 ADVANCED = (
     *("text_weight", "lean", "prior", "release", "limit", "step_scale"),
     *("object_weights", "text_loss", "spatial_loss", "separate", "enhance"),
-    *("online", "downsample", "layers", "checkpointing"),
+    *("online", "downsample", "layers", "checkpointing", "keys"),
 )
 
 

@@ -24,6 +24,7 @@ class Style(str, Enum):
 
     PHOTO = "photo"
     NEON = "neon"
+    TRANSFORMER = "photo (transformer)"
 
 
 class RealCompoDemoModels(Node):
@@ -44,7 +45,8 @@ class RealCompoDemoModels(Node):
                     options=[style.value for style in Style],
                     default=Style.PHOTO.value,
                     tooltip="The look of MODEL. photo is textured and shaded; neon is the same "
-                    "model with a LoRA, glowing in the dark.",
+                    "model with a LoRA, glowing in the dark; photo (transformer) is another kind "
+                    "of network, for which CONTROL_NET and GLIGEN are not made.",
                 )
             ],
             outputs=[
@@ -83,6 +85,8 @@ class RealCompoDemoModels(Node):
         model, clip, vae = models.load_base()
         if Style(style) is Style.NEON:
             model = with_lora(model, models.read("neon_lora"))
+        if Style(style) is Style.TRANSFORMER:
+            model = models.load_transformer()
         return io.NodeOutput(model, clip, vae, models.load_controlnet(), models.load_gligen())
 
 

@@ -32,7 +32,7 @@ def branch_inputs() -> list[io.Input]:
 
 
 def cfg_input() -> io.Input:
-    """Return the input of the guidance by the prompt, which acts on the blend."""
+    """Return the input of the guidance by the prompt."""
     return io.Float.Input(
         "cfg",
         default=7.5,
@@ -66,6 +66,21 @@ def optional_inputs() -> list[io.Input]:
     ]
 
 
+def spatial_cfg_input() -> io.Input:
+    """Return the input of the guidance of the spatial branch alone."""
+    return io.Float.Input(
+        "spatial_cfg",
+        optional=True,
+        default=0.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        round=0.01,
+        tooltip="How closely the spatial branch follows its prompt. 0 means as cfg. Models that "
+        "were distilled for guidance (Flux, Turbo) want 1 beside a model that wants more.",
+    )
+
+
 def trace_output() -> io.Output:
     """Return the output that tells what happened."""
     return Trace.Output(
@@ -87,12 +102,15 @@ def make_guider(
     spatial_model: Any = None,
     spatial_negative: list | None = None,
     balancer: BalancerSettings | None = None,
+    spatial_cfg: float = 0.0,
 ) -> RealCompoGuider:
     """Return a guider from the inputs declared above, with defaults for what is left empty."""
     if spatial_negative is None:
         spatial_negative = negative
     text = BranchInputs(model, positive, negative)
-    spatial = BranchInputs(spatial_model or model, spatial_positive, spatial_negative)
+    spatial = BranchInputs(
+        spatial_model or model, spatial_positive, spatial_negative, spatial_cfg or None
+    )
     name = node.define_schema().display_name
     return RealCompoGuider(text, spatial, cfg, balancer or BalancerSettings(), trace, name)
 
@@ -108,7 +126,7 @@ class RealCompoGuiderNode(Node):
             category=CATEGORY,
             description="Sample two models at once with SamplerCustomAdvanced, any sampler and "
             "any sigmas.",
-            inputs=[*branch_inputs(), cfg_input(), *optional_inputs()],
+            inputs=[*branch_inputs(), cfg_input(), *optional_inputs(), spatial_cfg_input()],
             outputs=[
                 io.Guider.Output(
                     id="guider",
@@ -149,6 +167,7 @@ class RealCompoKSampler(Node):
                     "text, orange for spatial. Needs previews switched on in ComfyUI's settings "
                     "(Live preview method).",
                 ),
+                spatial_cfg_input(),
             ],
             outputs=[
                 io.Latent.Output(

@@ -10,11 +10,11 @@ from ..realcompo_core.sampling.fields import from_widgets
 from ..realcompo_core.sampling.sepen_guidance import SeparationSettings
 from ..realcompo_core.training.concepts import lines
 from ..realcompo_core.words.grounding import OPTION, Grounding
-from .conditioning import matched
+from ..realcompo_core.words.tokenized import matched
 from .host.sampling.checks import check_patcher
 from .host.sampling.sepen_guidance import sepen_guidance
 from .host.text.encoding import encode, with_options
-from .host.text.tokenizer import check_clip, tokenizer_of
+from .host.text.tokenizer import prompt_of
 from .settings_inputs import settings_inputs
 from .types import CATEGORY, Node
 
@@ -69,10 +69,9 @@ class SepEnConditioning(Node):
 
     @classmethod
     def run(cls, clip: Any, text: str, objects: str) -> io.NodeOutput:
-        check_clip(clip)
-        tokenizer = tokenizer_of(clip)
-        grounding = Grounding.anywhere(lines(objects), text, tokenizer)
-        found = matched(grounding, text, tokenizer)
+        encoders = prompt_of(clip, text).encoders
+        grounding = Grounding.anywhere(lines(objects), encoders)
+        found = matched(grounding.layout, encoders)
         positive = with_options(encode(clip, text), {OPTION: grounding})
         return io.NodeOutput(positive, found, ui=ui.PreviewText(found))
 

@@ -24,7 +24,7 @@ from ..realcompo_core.words.grounding import Grounding
 from .host.model.lora import with_lora
 from .host.server.input_file import read_text
 from .host.server.progress import Progress
-from .host.text.tokenizer import check_clip, tokenizer_of
+from .host.text.tokenizer import check_clip, prompt_of
 from .host.training import checkpoints
 from .host.training.trainer import Trainer
 from .preview import caption
@@ -265,7 +265,7 @@ def one_prompt(clip: Any, prompt: str, objects: str) -> Curriculum:
     Raises :class:`InputError` for an object that isn't in it, before anything is loaded.
     """
     example = Example(prompt, lines(objects))
-    Grounding.anywhere(example.phrases, prompt, tokenizer_of(clip))
+    Grounding.anywhere(example.phrases, prompt_of(clip, prompt).encoders)
     return OnePrompt(example)
 
 

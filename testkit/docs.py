@@ -14,6 +14,7 @@ from typing import Any
 
 from realcompo_core.sampling.fields import Setting, settings_of
 from realcompo_core.sampling.latent_guidance import GuidanceSettings
+from realcompo_core.sampling.regional_attention import RegionalSettings
 from realcompo_core.sampling.sepen_guidance import SeparationSettings
 from realcompo_core.sampling.settings import (
     LOOK,
@@ -30,7 +31,8 @@ from .server import ROOT
 LOCALE = ROOT / "locales" / "en" / "nodeDefs.json"
 PAGES = ROOT / "nodes" / "web" / "docs"
 SETTINGS = ROOT / "docs" / "settings.md"
-FEW = 6  # a longer list of choices is not spelled out, nor is one that each machine has its own of
+FEW = 6  # a longer list of choices is not spelled out
+FILE = ".safetensors"  # nor is one of files: each machine has its own
 BEGIN, END = "<!-- {}: written by `make docs` -->", "<!-- end -->"
 
 BALANCER = {"look_or_placement": LOOK_OR_PLACEMENT, **settings_of(BalancerSettings)}
@@ -40,6 +42,7 @@ WIDGETS: dict[str, Mapping[str, Setting]] = {
     "RealCompoBalancerSettings": BALANCER,
     "RealCompoAttentionCapture": BALANCER,
     "RealCompoLayoutGuidance": settings_of(GuidanceSettings),
+    "RealCompoRegionalAttention": settings_of(RegionalSettings),
     "SepEnGuidance": settings_of(SeparationSettings),
     "SepEnTrain": settings_of(FinetuningSettings),
 }
@@ -59,6 +62,7 @@ CHAPTERS = {
     "RealCompoBalancerSettings": "Connect its output to `settings` of RealCompo Balancer. A logit "
     "is a scale for shares: 0 is half and half, 1 is 73%, 2 is 88%, 4 is 98%.",
     "RealCompoLayoutGuidance": "",
+    "RealCompoRegionalAttention": "",
     "SepEnGuidance": "",
     "SepEnTrain": "The defaults are the paper's for one prompt.",
 }
@@ -159,7 +163,8 @@ def ranges(socket: Any) -> Iterator[str]:
     """Yield an input's choices, range and default, where it has some."""
     low, high, default = (getattr(socket, name, None) for name in ("min", "max", "default"))
     options = getattr(socket, "options", None) or []
-    if 1 < len(options) <= FEW:
+    listed = 1 < len(options) <= FEW and not any(FILE in option for option in options)
+    if listed:
         yield ", ".join(options)
     if low is not None:
         yield f"{number(low)} to {number(high)}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import comfyui
 from .graph import Graph
-from .random_models import MODELS, SD21, SDXL, load_small_text_encoders, write
+from .random_models import MODELS, SD21, SDXL, know_small_models, write
 from .server import PACK, prepare
 
 CPU = ("--cpu",)  # ComfyUI's flags
@@ -41,7 +41,7 @@ class Host:
         prepare(base, PACK, MODELS)
         self.loop = boot(base, flags)
         write(MODELS, [SD21, SDXL])
-        load_small_text_encoders()
+        know_small_models()
         import execution
 
         import nodes

@@ -104,7 +104,7 @@ def total_loss(pulls: dict) -> float:
     return sum(float(r.losses.double().sum()) for pull in pulls.values() for r in pull.readings)
 
 
-def pull_agrees_with_finite_difference(host: Host, scene: Scene, reach: float = 0.02) -> bool:
+def pull_agrees_with_finite_difference(host: Host, scene: Scene, reach: float = 0.005) -> bool:
     """Whether the spatial branch's gradient is the slope of its loss, within 1%.
 
     The slope is taken over ``reach`` of the latent's norm.

@@ -25,13 +25,14 @@ from . import ROOT, comfyui
 
 MODELS = ROOT / ".host" / "models"
 CHECKPOINT, GLIGEN, CONTROLNET, LORA, UNET_FILE = (
-    f"realcompo_random_{name}.safetensors"
+    f"realcompo_small_{name}.safetensors"
     for name in ("sd15_small", "gligen", "controlnet", "lora", "unet")
 )
+WIDTH = 64  # real ones are 320 wide, which would take most of the tests' time
 UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
-    "model_channels": 320,
+    "model_channels": WIDTH,
     "num_res_blocks": [1, 1, 1],
     "channel_mult": (1, 1, 1),
     "transformer_depth": [1, 1, 1],
@@ -82,8 +83,8 @@ SD15 = Family(
     CHECKPOINT, CONTROLNET, UNET, (Encoder("clip_l", CLIP_L, "cond_stage_model.transformer."),)
 )
 SD21 = Family(
-    "realcompo_random_sd21.safetensors",
-    "realcompo_random_sd21_controlnet.safetensors",
+    "realcompo_small_sd21.safetensors",
+    "realcompo_small_sd21_controlnet.safetensors",
     UNET
     | {
         "context_dim": 1024,
@@ -98,8 +99,8 @@ SD21 = Family(
     ),
 )
 SDXL = Family(  # with the depths of Segmind Vega, the smallest that ComfyUI knows
-    "realcompo_random_sdxl.safetensors",
-    "realcompo_random_sdxl_controlnet.safetensors",
+    "realcompo_small_sdxl.safetensors",
+    "realcompo_small_sdxl_controlnet.safetensors",
     SD21.unet
     | {
         "context_dim": 2048,
@@ -256,11 +257,24 @@ def layout_overrides(pixels: int, steps: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def load_small_text_encoders() -> None:
-    """Teach this process's ComfyUI the sizes of the text encoders in these files.
+def know_small_models() -> None:
+    """Teach this process's ComfyUI the sizes in these files: it knows the real ones only."""
+    know_small_unets()
+    load_small_text_encoders()
 
-    It would build the real ones.
-    """
+
+def know_small_unets() -> None:
+    """Let ComfyUI find its families in narrower U-Nets too."""
+    from comfy import supported_models
+
+    for family in list(supported_models.models):
+        if family.unet_config.get("model_channels") == 320:
+            config = {"unet_config": family.unet_config | {"model_channels": WIDTH}}
+            supported_models.models.append(type(f"Small{family.__name__}", (family,), config))
+
+
+def load_small_text_encoders() -> None:
+    """Build the text encoders of these files, not the real ones."""
     import comfy.sd
 
     load = comfy.sd.load_checkpoint_guess_config

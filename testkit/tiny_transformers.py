@@ -6,14 +6,14 @@ they are made of the host's configurations directly. Needs ComfyUI on the path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-WIDTH = 32  # of the text's rows
-POOLED = 64
+from .tiny_family import POOLED, WIDTH, Family, is_newer_host, masked, part_masked
+from .tiny_newer import newer_families
+
 FLUX = {
     "in_channels": 16,
     "out_channels": 16,
@@ -30,45 +30,6 @@ FLUX = {
 }
 FLUX1 = FLUX | {"image_model": "flux", "vec_in_dim": POOLED}
 LUMINA = {"image_model": "lumina2", "patch_size": 2, "in_channels": 16, "cap_feat_dim": WIDTH}
-
-
-SD3_SIZE = (
-    "in_channels",
-    "patch_size",
-    "depth",
-    "input_size",
-    "adm_in_channels",
-    "context_embedder_config",
-    "num_patches",
-    "pos_embed_max_size",
-    "pos_embed_scaling_factor",
-    "qk_norm",
-)
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of models: its class among the host's configurations, and the network's settings.
-
-    A latent has ``channels`` and is ``size`` cells high and wide; one with ``frames`` has a time.
-    ``extra`` are conditionings' options, of so many rows of text, beside the pooled output.
-    """
-
-    config: str
-    network: dict[str, Any]
-    channels: int = 16
-    size: tuple[int, int] = (8, 12)
-    frames: bool = False
-    extra: Any = field(default=lambda rows, generator: {})
-
-
-def _mask(rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-    return {"attention_mask": torch.ones(1, rows, dtype=torch.long)}
-
-
-def _part_masked(rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """The last two rows of the text are padding."""
-    return {"attention_mask": (torch.arange(rows) < rows - 2).long()[None]}
 
 
 def _llama(rows: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -97,8 +58,8 @@ FAMILIES: dict[str, Family] = {
             "x_block_self_attn_layers": [0, 1],  # as in SD3.5 medium
         },
     ),
-    "flux": Family("Flux", FLUX1 | {"guidance_embed": True}),
-    "schnell": Family("FluxSchnell", FLUX1 | {"guidance_embed": False}),
+    "flux": Family("Flux", FLUX1 | {"guidance_embed": True}, {"txt_ids_dims": []}),
+    "schnell": Family("FluxSchnell", FLUX1 | {"guidance_embed": False}, {"txt_ids_dims": []}),
     "chroma": Family(
         "Chroma",
         FLUX
@@ -111,6 +72,7 @@ FAMILIES: dict[str, Family] = {
             "hidden_dim": 64,
             "n_layers": 2,
         },
+        {"txt_ids_dims": [], "vec_in_dim": None},
     ),
     "flux2": Family(
         "Flux2",
@@ -120,6 +82,8 @@ FAMILIES: dict[str, Family] = {
             "in_channels": 128,
             "out_channels": 128,
             "vec_in_dim": None,
+            "hidden_size": 32,
+            "num_heads": 2,
             "mlp_ratio": 3.0,
             "depth": 2,
             "axes_dim": [4, 4, 4, 4],
@@ -133,6 +97,7 @@ FAMILIES: dict[str, Family] = {
             "default_ref_method": "index",
             "ref_index_scale": 10.0,
         },
+        {"txt_ids_dims": [3]},
         channels=128,
     ),
     "qwen image": Family(
@@ -152,7 +117,7 @@ FAMILIES: dict[str, Family] = {
         "ZImage",
         LUMINA
         | {
-            "dim": 256,
+            "dim": 256,  # the least that its modulation takes
             "n_layers": 4,
             "qk_norm": True,
             "n_heads": 8,
@@ -165,7 +130,7 @@ FAMILIES: dict[str, Family] = {
             "time_scale": 1000.0,
             "pad_tokens_multiple": 32,
         },
-        extra=_mask,
+        extra=masked,
     ),
     "lumina2": Family(
         "Lumina2",
@@ -181,7 +146,7 @@ FAMILIES: dict[str, Family] = {
             "rope_theta": 10000.0,
             "ffn_dim_multiplier": 1.0,
         },
-        extra=_mask,
+        extra=masked,
     ),
     "auraflow": Family(
         "AuraFlow",
@@ -218,8 +183,9 @@ FAMILIES: dict[str, Family] = {
             "use_cond_type_embedding": False,
             "vision_in_dim": None,
         },
+        {"meanflow_sum": False},
         channels=64,
-        extra=_part_masked,
+        extra=part_masked,
     ),
     "hidream": Family(
         "HiDream",
@@ -262,7 +228,7 @@ FAMILIES: dict[str, Family] = {
             "text_feat_dim": WIDTH,
             "timestep_scale": 1000.0,
         },
-        extra=_mask,
+        extra=masked,
     ),
     "pixart": Family(
         "PixArtSigma",
@@ -340,18 +306,24 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+if is_newer_host():
+    FAMILIES |= newer_families(FAMILIES["cosmos2"])
+
+
 def patcher(name: str, seed: int = 0) -> Any:
     """Return a model of a family, loaded as the host's executor loads one: in inference mode."""
     import comfy.model_patcher
     import comfy.supported_models
 
     family = FAMILIES[name]
-    config = getattr(comfy.supported_models, family.config)(dict(family.network))
+    config = getattr(comfy.supported_models, family.config)(family.settings())
+    config.unet_config.update(family.settings())  # some classes set their true size themselves
     config.set_inference_dtype(torch.float32, None)
     device = torch.device("cpu")
     with torch.inference_mode():
         model = config.get_model({}, "", device=device)
-        _randomise(model, seed)
+        family.small(model.diffusion_model)
+        randomise(model, seed)
         model.eval()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
 
@@ -373,52 +345,11 @@ def empty_latent(name: str, batch: int = 1) -> Tensor:
     return torch.zeros(batch, family.channels, *frames, *family.size)
 
 
-def controlnet(name: str, seed: int = 5) -> Any:
-    """Return a ControlNet of flux, sd3 or qwen image, by the host's own class, with a hint."""
-    import comfy.controlnet
-    import comfy.ops
-
-    with torch.inference_mode():
-        network, conds = _control_network(name, comfy.ops.disable_weight_init)
-        _randomise(network, seed)
-        network.eval()
-        cpu = torch.device("cpu")
-        control = comfy.controlnet.ControlNet(
-            network, compression_ratio=1, load_device=cpu, extra_conds=conds
-        )
-        hint = torch.randn(1, 16, *FAMILIES[name].size, generator=torch.Generator())
-    control.cond_hint_original = hint
-    if FAMILIES[name].frames:  # as the family's VAE would encode a picture
-        control.preprocess_image = lambda picture: picture.unsqueeze(2)
-    return control
-
-
-def _control_network(name: str, operations: Any) -> tuple[torch.nn.Module, list[str]]:
-    """The network, and what it takes of a conditioning beside the text."""
-    made = {"operations": operations, "dtype": torch.float32, "device": torch.device("cpu")}
-    if name == "flux":
-        from comfy.ldm.flux.controlnet import ControlNetFlux
-
-        size = FAMILIES[name].network | {"depth": 2, "depth_single_blocks": 1}
-        network = ControlNetFlux(latent_input=True, control_latent_channels=16, **size, **made)
-        network.main_model_double, network.main_model_single = 3, 3
-        return network, ["y", "guidance"]
-    if name == "sd3":
-        from comfy.cldm.mmdit import ControlNet
-
-        size = {key: FAMILIES[name].network[key] for key in SD3_SIZE}
-        return ControlNet(num_blocks=2, **size, **made), ["y"]
-    from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel
-
-    size = FAMILIES[name].network | {"num_layers": 2}
-    return QwenImageControlNetModel(**size, **made), []
-
-
-def _randomise(model: torch.nn.Module, seed: int) -> None:
-    """Weights that keep activations near unit scale, except what the network computes itself."""
+def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Make weights that keep activations near unit scale, but for what the network computes."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in [*model.named_parameters(), *model.named_buffers()]:
-        computed = name.startswith("model_sampling") or "pos_embedder" in name
+        computed = name.startswith("model_sampling") or "pos_embedder" in name or "freq" in name
         if weight.dtype.is_floating_point and not computed:
             weight.data.copy_(_random(name, weight, generator))
 

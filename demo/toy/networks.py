@@ -49,6 +49,24 @@ TEXT: dict[str, Any] = {
     "max_position_embeddings": TEXT_LENGTH,
     "eos_token_id": 49407,
 }
+TRANSFORMER: dict[str, Any] = {  # Lumina 2's settings
+    "patch_size": 2,
+    "in_channels": LATENT_CHANNELS,
+    "dim": 192,
+    "n_layers": 6,
+    "n_refiner_layers": 1,
+    "n_heads": 6,
+    "n_kv_heads": 6,
+    "multiple_of": 64,
+    "ffn_dim_multiplier": 8 / 3,
+    "qk_norm": True,
+    "cap_feat_dim": TEXT_WIDTH,
+    "axes_dims": [8, 12, 12],
+    "axes_lens": [300, 512, 512],
+    "rope_theta": 256.0,
+    "z_image_modulation": False,
+    "time_scale": 1000.0,
+}
 UNET_PREFIX = "model.diffusion_model."
 TEXT_PREFIX = "cond_stage_model.clip_l.transformer."
 VAE_PREFIX = "first_stage_model."

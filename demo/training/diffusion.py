@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..toy.networks import TEXT_LENGTH
-from .data import THINGS, Batch
+from ..toy.networks import TEXT_LENGTH, TRANSFORMER
+from .data import CELLS, THINGS, Batch
+
+BLIND = 0.95  # from this sigma on nothing tells a transformer yet where an object is
+PATCHES = (CELLS // TRANSFORMER["patch_size"]) ** 2
 
 
 class Attention:
@@ -75,6 +78,26 @@ class FuserAttention(Attention):
         return _missing(shares, regions)
 
 
+class JointAttention(Attention):
+    """The attention of a transformer in which text, first in the row, and cells read each other."""
+
+    def __call__(
+        self, _: Callable, q: Tensor, k: Tensor, v: Tensor, *args: object, **kw: object
+    ) -> Tensor:
+        """Attend from q, k and v [B, heads, N, width] to [B, N, heads * width]."""
+        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), -1)
+        self.keep(weights)
+        return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+    def keep(self, weights: Tensor) -> None:
+        """Remember the cells' part of weights [B, heads, T + H W, T + H W] for the text.
+
+        Where text or cells are alone they refine themselves.
+        """
+        if weights.shape[2] == TEXT_LENGTH + PATCHES:
+            self.maps.append(weights[:, :, TEXT_LENGTH:, :TEXT_LENGTH].float().mean(1))
+
+
 def _missing(shares: list[Tensor], regions: Tensor) -> Tensor:
     """Return the mean [B] of (1 - share)^2 over layers and the regions that are there."""
     has = regions.flatten(2).amax(-1) > 0
@@ -115,3 +138,30 @@ class Diffusion:
         outside = attention.share_outside(batch.regions)
         early = (1.2 - t / 1000).clamp(0.2, 1)  # in deep noise nothing tells yet where an object is
         return (error * weight).mean(), (outside * early + attention.extra).mean()
+
+
+class Flow:
+    """The loss of a network that predicts a flow from picture to noise, and the attention loss.
+
+    ``bias`` below 1 draws more deep noise.
+    """
+
+    def __init__(self, device: torch.device, bias: float) -> None:
+        self.device, self.bias = device, bias
+
+    def __call__(
+        self, batch: Batch, generator: Generator, predict: Callable[..., Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        size = len(batch.latents)
+        even = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+        sigma = (even**self.bias).clamp(0.002, 1).to(self.device)
+        eps = torch.randn(batch.latents.shape, generator=generator).to(self.device)
+        attention = JointAttention()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            flow = predict(
+                torch.lerp(batch.latents, eps, sigma[:, None, None, None]), sigma, attention
+            )
+        error = (flow.float() - (eps - batch.latents)).square().mean()
+        outside = attention.share_outside(batch.regions)
+        early = (1.2 - sigma).clamp_min(0.2) * (sigma < BLIND)
+        return error, (outside * early).mean()

@@ -1,196 +1,43 @@
 """Trains the toy world's models, each on top of the base.
 
-``python -m demo.training.train base|control|gligen|style`` runs on CPU or GPU, resumes from its
-last checkpoint, and gives the same weights for the same seed on one machine. A finished stage
-writes its weights to ``demo/weights``.
+``python -m demo.training.train base|control|gligen|style|transformer`` runs on CPU or GPU, resumes
+from its last checkpoint, and gives the same weights for the same seed on one machine. A finished
+stage writes its weights to ``demo/weights``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from random import Random
 from typing import Any
 
-from testkit import comfyui
+from .lesson import ROOT, WEIGHTS, Base, Lesson, Stage, fit_autoencoder, initialise, renamed, zero
 
-comfyui.put_on_path()
-import comfy.cli_args  # noqa: E402
+# isort: split
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+from torch.nn.utils import parametrize
 
-comfy.cli_args.args.cpu = True  # ComfyUI is only asked for its classes; tensors are moved here
-
-import comfy.ops  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from comfy.ldm.modules.attention import attention_pytorch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import Generator, Tensor, nn  # noqa: E402
-from torch.nn.utils import parametrize  # noqa: E402
-
-from ..toy.captions import NAMES  # noqa: E402
-from ..toy.networks import (  # noqa: E402
-    DECODER,
+from ..toy.captions import NAMES
+from ..toy.networks import (
     TEXT_PREFIX,
     TEXT_WIDTH,
     UNET,
     UNET_PREFIX,
     VAE_PREFIX,
-    PatchAutoencoder,
     ToyControlNet,
-    ToyTextModel,
-    ToyUNet,
     gligen_parts,
     gligen_state,
 )
-from ..toy.paint import hints, paint  # noqa: E402
-from ..toy.picture import PAIRS, random_scene  # noqa: E402
-from .data import Batch, Words, batches, boxes_of  # noqa: E402
-from .diffusion import Attention, Diffusion, FuserAttention  # noqa: E402
-from .optimise import SEED, Run  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[2]
-WEIGHTS = ROOT / "demo" / "weights"
-BATCH = 64
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How one model is trained.
-
-    ``bias`` below 1 draws more deep noise, ``attention`` weighs the attention loss.
-    """
-
-    look: str
-    steps: int
-    rate: float
-    bias: float
-    attention: float
-    train: Callable[[Lesson], dict[str, Tensor]]
-
-
-def initialise(module: nn.Module, generator: Generator) -> None:
-    """Draw normal weights of 1 / sqrt(fan in), with unit norms and zero biases."""
-    for name, tensor in module.named_parameters():
-        with torch.no_grad():
-            if tensor.ndim < 2:
-                tensor.fill_(1.0 if name.endswith("weight") else 0.0)
-            else:
-                spread = 0.3 if "embedding" in name else tensor[0].numel() ** -0.5
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
-
-
-def zero(*modules: nn.Module) -> None:
-    """Set all weights of modules to 0."""
-    for module in modules:
-        for parameter in module.parameters():
-            nn.init.zeros_(parameter)
-
-
-def fit_autoencoder() -> PatchAutoencoder:
-    """Fit an autoencoder to all three looks, photo counted twice."""
-    random, autoencoder = Random(SEED), PatchAutoencoder()
-    scenes = [random_scene(random) for _ in range(512)]
-    looks = ("photo", "photo", "flat", "neon")
-    parts = [paint(scenes, look, Generator().manual_seed(SEED + i)) for i, look in enumerate(looks)]
-    autoencoder.fit(torch.cat(parts) * 2 - 1)
-    return autoencoder.requires_grad_(False)
-
-
-def encode_small(autoencoder: PatchAutoencoder) -> Callable[[Tensor], Tensor]:
-    """Return what makes latents [B, 16, 16, 16] of pictures [B, 3, 64, 64] in -1..1.
-
-    It spares the detour over the autoencoder's pictures, which are twice as large.
-    """
-    return lambda picture: autoencoder.encoder(F.pixel_unshuffle(picture, 4))
-
-
-class Base(nn.Module):
-    """Text encoder and U-Net, trained together."""
-
-    def __init__(self, words: Words) -> None:
-        super().__init__()
-        operations = comfy.ops.disable_weight_init
-        table = words.table
-        self.text = ToyTextModel({"words": len(table)}, torch.float32, None, operations)
-        self.unet = ToyUNet(**UNET, **DECODER, dtype=torch.float32, operations=operations)
-        initialise(self, Generator().manual_seed(SEED))
-        self.text.get_input_embeddings().tokens.copy_(table)
-        self.text.text_projection.requires_grad_(False)
-        nn.init.eye_(self.text.text_projection.weight)
-        zero(self.unet.out[-1])
-        for name, module in self.unet.named_modules():
-            if name.endswith(("out_layers.3", "proj_out")):
-                zero(module)
-
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Return token ids [B, T] encoded [B, T, width].
-
-        The text model's own forward does the same in place, which has no gradient.
-        """
-        model = self.text.text_model
-        x = model.embeddings(tokens)
-        mask = torch.full((x.shape[1], x.shape[1]), float("-inf"), device=x.device).triu_(1)
-        for layer in model.encoder.layers:
-            x = x + layer.self_attn(layer.layer_norm1(x), mask, attention_pytorch)
-            x = x + layer.mlp(layer.layer_norm2(x))
-        return model.final_layer_norm(x)
-
-    def denoise(
-        self, x: Tensor, t: Tensor, context: Tensor, attention: Attention, **options: object
-    ) -> Tensor:
-        """Return v [B, 16, H, W] of noised latents ``x`` at timesteps ``t`` [B]."""
-        control = options.pop("control", None)
-        transformer = {"optimized_attention_override": attention, **options}
-        return self.unet(x, t, context, control=control, transformer_options=transformer)
-
-
-@dataclass
-class Lesson:
-    """What every stage is given."""
-
-    name: str
-    stage: Stage
-    device: torch.device
-    folder: Path
-    steps: int
-    words: Words
-    autoencoder: PatchAutoencoder
-
-    def fit(self, module: nn.Module, predict: Callable[..., Tensor]) -> dict[str, Tensor]:
-        """Train ``module``, and return the averaged weights, of any shapes [...], by name.
-
-        ``predict(batch, x, t, attention, generator)`` returns v [B, 16, H, W].
-        """
-        run = Run(self.name, module, self.folder, self.steps, self.stage.rate)
-        diffusion = Diffusion(self.device, self.stage.bias)
-
-        def loss(batch: Batch, generator: Generator) -> Tensor:
-            def predict_v(*inputs: object) -> Tensor:
-                return predict(batch, *inputs, generator)
-
-            denoising, attention = diffusion(batch, generator, predict_v)
-            run.note(denoising=denoising, attention=attention)
-            return denoising + self.stage.attention * attention
-
-        encode = encode_small(self.autoencoder)
-        run.fit(batches(self.words, encode, self.stage.look, SEED, run.step, BATCH), loss)
-        return run.average
-
-    def base(self) -> Base:
-        """Return the trained base, frozen, on this lesson's device."""
-        weights, base = load_file(WEIGHTS / "base.safetensors"), Base(self.words)
-        text = renamed(weights, TEXT_PREFIX, "text.")
-        base.load_state_dict(text | renamed(weights, UNET_PREFIX, "unet."))
-        return base.requires_grad_(False).to(self.device)
-
-
-def renamed(weights: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
-    """Return the weights [...] whose names begin with ``old``, with ``new`` in its place."""
-    names = [name for name in weights if name.startswith(old)]
-    return {new + name.removeprefix(old): weights[name] for name in names}
+from ..toy.paint import hints
+from ..toy.picture import PAIRS
+from .data import Batch, Words, boxes_of
+from .diffusion import Attention, Flow, FuserAttention
+from .optimise import SEED
+from .transformer import train_transformer
 
 
 def train_base(lesson: Lesson) -> dict[str, Tensor]:
@@ -357,8 +204,24 @@ STAGES = {
     "control": Stage("flat", steps=700, rate=1e-3, bias=0.6, attention=0.1, train=train_control),
     "gligen": Stage("flat", steps=1000, rate=1e-3, bias=0.5, attention=0.5, train=train_gligen),
     "style": Stage("neon", steps=300, rate=1e-3, bias=0.75, attention=0.1, train=train_style),
+    "transformer": Stage(
+        "photo",
+        steps=1500,
+        rate=2e-3,
+        bias=0.75,
+        attention=0.1,
+        train=train_transformer,
+        noise=Flow,
+        batch=32,
+    ),
 }
-FILES = {"base": "base", "control": "controlnet", "gligen": "gligen", "style": "neon_lora"}
+FILES = {
+    "base": "base",
+    "control": "controlnet",
+    "gligen": "gligen",
+    "style": "neon_lora",
+    "transformer": "transformer",
+}
 
 
 def arguments() -> argparse.Namespace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import InputError
 from ..layout.model import Layout
 from ..words.plain_text import letters, plain
-from ..words.tokens import locate
+from ..words.tokenized import locate
 from .rules import plan
 
 

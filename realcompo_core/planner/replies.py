@@ -16,7 +16,8 @@ from ..errors import InputError, within
 from ..layout.model import Box, Layout, LayoutObject
 from ..words.plain_text import letters, pieces, plain
 from ..words.spelling import Spelling, places_of, spelled
-from ..words.tokens import DETERMINERS, Phrase, find, locate
+from ..words.tokenized import locate
+from ..words.tokens import DETERMINERS, Phrase, find
 from .conventions import BoxKey, Convention, PhraseKey, Unit
 from .questions import MAXIMUM_OBJECTS
 from .values import NUMBER, Found, values_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import InputError
 from ..layout.model import Layout, LayoutObject
 from ..words.plain_text import pieces, plain
-from ..words.tokens import locate
+from ..words.tokenized import locate
 from .arrangement import arrange
 from .languages import is_foreign
 from .scenes import Scene, read

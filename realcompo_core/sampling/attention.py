@@ -29,6 +29,16 @@ class Layers(str, Enum):
     UP = "up"
 
 
+class Keys(str, Enum):
+    """What the attention of a transformer's pixel is shared out among.
+
+    ALL are image and text, as the model computes it. TEXT is the text alone.
+    """
+
+    ALL = "all"
+    TEXT = "text"
+
+
 def token_probabilities(q: Tensor, k: Tensor, heads: int, tokens: Sequence[int]) -> Tensor:
     """Return the attention [B, T, pixels], 0..1, of some tokens: the mean over heads.
 

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import InputError
-from .attention import Layers
+from .attention import Keys, Layers
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def downsample_setting() -> Any:
         low=0,
         high=64,
         more="SD 1.5 has maps at 1, 2, 4 and 8, SDXL at 2 and 4. Smaller numbers give finer maps, "
-        "which are often noisier.",
+        "which are often noisier. A transformer (Flux, Qwen-Image, Z-Image) has one size, 2 for "
+        "most: 0 reads the layers that place objects, as far as is known, and 2 reads all.",
     )
 
 
@@ -87,5 +88,16 @@ def layers_setting() -> Any:
     return setting(
         Layers.ALL,
         "Which attention layers of that size are read: those on the way down, in the middle, on "
-        "the way up, or all. Choose all unless you are experimenting.",
+        "the way up, or all. In a transformer (Flux, Qwen-Image) down, middle and up are its "
+        "early, middle and late third. Choose all unless you are experimenting.",
+    )
+
+
+def keys_setting() -> Any:
+    """Return the field that chooses what a transformer's attention is shared out among."""
+    return setting(
+        Keys.ALL,
+        "What a pixel's attention is shared out among. all: image and text, as the model does it. "
+        "text: the text alone, which takes less time and memory. Transformers (Flux, Qwen-Image) "
+        "only; elsewhere it is the text alone anyway.",
     )

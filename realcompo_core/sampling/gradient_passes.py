@@ -39,11 +39,14 @@ class GradientPasses:
         self.loss_weights, self.every, self.checkpointing = loss_weights, every, checkpointing
         self.out_of_memory, self.free_cache = out_of_memory, free_cache
 
-    def pull(self, branches: Branches, at: Point) -> Pulls:
+    def pull(self, branches: Branches, at: Mapping[Side, Point]) -> Pulls:
         """Return what each branch's attention asks for; nothing where memory is too short."""
 
         def passes() -> Pulls:
-            return {side: branch.pull(at, **self._how(side)) for side, branch in branches.items()}
+            pulls: Pulls = {}
+            for side, branch in branches.items():
+                pulls[side] = branch.pull(at[side], **self._how(side))
+            return pulls
 
         return self._within_memory(passes)
 

@@ -54,6 +54,11 @@ def catches_up_later(step: int, settings: BalancerSettings, schedule: Schedule) 
 
 
 def moves_balance(step: int, settings: BalancerSettings, schedule: Schedule) -> bool:
-    """Say whether the balance of this step moves at all."""
+    """Say whether the balance of this step moves at all.
+
+    It does not where a model would be asked at a noise level without a picture.
+    """
     dynamic = settings.mode is Mode.DYNAMIC
+    if settings.rules.current_sigma and step < schedule.blank:
+        return False
     return dynamic and schedule.reads_attention(step, in_warmup=settings.rules.update_in_warmup)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .coordinates import per_sample
 from .fields import check_ranges, setting
+from .schedule import Schedule, step_at
 
 START = "Where guidance begins, as a share of the sampler's steps. 0 is the first step."
-START_MORE = "The composition is decided early, so a late start helps little."
+NOT_COUNTED = "A flow model's first step, which is noise alone, is not counted."
+START_MORE = f"The composition is decided early, so a late start helps little. {NOT_COUNTED}"
 END = (
     "Where guidance ends, as a share of the sampler's steps. Higher guides for longer, which "
     "costs time."
@@ -55,14 +58,18 @@ class GuidanceSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def guides(self, step: int, steps: int) -> bool:
-        """Whether the latent is moved at this step of a run."""
-        return round(self.start * steps) <= step < round(self.end * steps)
+    def guides(self, step: int, schedule: Schedule) -> bool:
+        """Whether the latent is moved at this step of a run: never where it holds no picture."""
+        first, end = (
+            step_at(share, schedule.steps, schedule.blank) for share in (self.start, self.end)
+        )
+        return first <= step < end
 
 
 def descend(latent: Tensor, gradient: Tensor, sigma: Tensor, scale: float) -> Tensor:
     """Return the moved latent [B, C, H, W]: Layout Guidance's ``x - scale * sigma^2 * dL/dx``.
 
-    ``latent`` and ``gradient`` are [B, C, H, W], ``sigma`` is [B].
+    ``latent`` and ``gradient`` are [B, C, H, W], ``sigma`` is [B]. The formula is the same in VE
+    and flow coordinates: a latent's factor, and the gradient's, make up for that of the sigma.
     """
-    return latent - scale * sigma.view(-1, 1, 1, 1).square() * gradient
+    return latent - scale * per_sample(sigma, latent).square() * gradient

@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+import torch
 from torch import Tensor
+
+from .coordinates import Coordinates, per_sample
 
 
 class MovingFrame:
     """The sampler's latent plus an offset, the sum of all moves so far.
 
     A sampler keeps its latent to itself: what is done to the model's input alone would be undone
-    by its next step. So the model is evaluated at ``x + offset`` and the sampler is told
-    ``denoised - offset``. Its noise estimate is then that of the moved latent,
-    ``((x + offset) - denoised) / sigma``. A sampler's step adds fractions of latents and
-    predictions that sum to one, and noise; so ``x + offset`` goes where a step from the moved
-    latent leads. The offset is added to what the sampler returns and reports.
+    by its next step. So the sampler works on another picture, ``offset`` less than the models'.
+    The models are evaluated at ``x + scale * offset``, ``scale`` being the picture's factor in a
+    latent (1 on VE models), and the sampler is told ``denoised - offset``. The noise in both is the
+    same. A sampler that leads every picture from noise to itself, also leads the models' latent;
+    flow's ancestral steps do, whose factors of latent and prediction don't sum to one. The offset
+    is added to what the sampler returns and reports.
 
-    This is exact for samplers of one step, of whatever order and however random, and for those
-    that remember noise estimates. One that remembers denoised predictions (dpmpp_2m, uni_pc)
-    weighs the last one negatively, and so counts a move once more with that weight: about
-    ``(1 - r) / 2`` for a ratio r of neighbouring sigmas. One that looks ahead to the next step's
-    sigma (heun) is moved at that look already.
+    This is exact for samplers of one step, of whatever order and however random, and on VE models
+    for those that remember noise estimates (lms). One that remembers denoised predictions
+    (dpmpp_2m, uni_pc) weighs the last one negatively, and so counts a move once more with that
+    weight: about ``(1 - r) / 2`` for a ratio r of neighbouring sigmas. So do, on flow models, those
+    that remember velocities. One that looks ahead to the next step's sigma (heun) is moved at that
+    look already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, coordinates: Coordinates = Coordinates.VE) -> None:
+        self.coordinates = coordinates
         self.offset: Tensor | float = 0.0
+        self.scale: Tensor | float = 1.0  # where the models last were asked
 
-    def seen(self, latent: Tensor) -> Tensor:
-        """Return the latent [B, C, H, W] that the models see, of the sampler's."""
-        return latent + self.offset
+    def seen(self, latent: Tensor, sigma: Tensor) -> Tensor:
+        """Return the latent [B, C, H, W] that the models see at sigma [B], of the sampler's."""
+        self.scale = per_sample(self.coordinates.scale(sigma), latent)
+        return self.shown(latent)
+
+    def kept(self, latent: Tensor, sigma: Tensor) -> Tensor:
+        """Return the sampler's latent [B, C, H, W] at sigma [B], of the one that the models see."""
+        return latent - per_sample(self.coordinates.scale(sigma), latent) * self.offset
 
     def told(self, denoised: Tensor) -> Tensor:
         """Return the prediction [B, C, H, W] that the sampler is told, of the models'."""
         return denoised - self.offset
 
-    def move(self, by: Tensor) -> None:
-        """Move the latent that the models see by a tensor that broadcasts to [B, C, H, W]."""
-        self.offset = self.offset + by
+    def pictured(self, denoised: Tensor) -> Tensor:
+        """Return the models' picture [B, C, H, W], of what the sampler was told or has ended with.
 
-    def reporting(self, callback: Callable | None) -> Callable | None:
-        """Return a sampler's callback (step, denoised, latent, total), told what the models see."""
-        if callback is None:
-            return None
+        A latent that a run ends with counts as a picture, whatever noise it still has.
+        """
+        return denoised + self.offset
 
-        def report(step: int, denoised: Tensor, latent: Tensor, total: int) -> Any:
-            return callback(step, denoised + self.offset, latent + self.offset, total)
+    def shown(self, latent: Tensor) -> Tensor:
+        """Return :meth:`seen` [B, C, H, W] at the sigma where the models last were asked."""
+        return latent + self.scale * self.offset
 
-        return report
+    def move(self, by: Tensor, sigma: Tensor) -> None:
+        """Move the latent that the models see at sigma [B] by what broadcasts to [B, C, H, W]."""
+        scale = per_sample(self.coordinates.scale(sigma), by)
+        self.offset = self.offset + by / scale.clamp(min=torch.finfo(scale.dtype).tiny)
 
 
 def movable(mask: Tensor | None) -> Tensor | float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .balancer import normalise
+from .coordinates import Coordinates
 
 # Of a nudge beside the noise, its rms at most: a zero-SNR step leaves 2% of what was there.
 MOST_OF_NOISE = 0.25
@@ -18,20 +19,25 @@ class Nudge:
     """A move of the latent, BALANCED's in warm-up, that waits for the sampler's next step.
 
     ``direction`` [B, C, H, W] was read at the noise level ``sigma`` [B], once in ``every`` steps.
+    ``coordinates`` say what these sigmas mean.
     """
 
     direction: Tensor
     sigma: Tensor
     every: int = 1
+    coordinates: Coordinates = Coordinates.VE
 
     def at(self, sigma: Tensor, guidance: float) -> Tensor:
         """Return the move [B, C, H, W] of a latent at ``sigma`` [B] or [1].
 
         It is ``guidance`` times as far as the sampler has gone meanwhile. For every unit of
-        guidance it is no farther than a quarter of the noise that is left.
+        guidance it is no farther than a quarter of the noise that is left. Both are measured
+        beside a picture of factor 1, so that a picture is moved alike in all coordinates.
         """
-        gone = self.every * (self.sigma - sigma)
-        reach = torch.minimum(gone, MOST_OF_NOISE * sigma).clamp(min=0)
+        noise = self.coordinates.noise(sigma)
+        gone = self.every * (self.coordinates.noise(self.sigma) - noise)
+        reach = torch.minimum(gone, MOST_OF_NOISE * noise).clamp(min=0)
+        reach = self.coordinates.scale(sigma) * reach
         return guidance * reach.view(-1, 1, 1, 1) * self.direction
 
 

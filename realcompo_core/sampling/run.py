@@ -52,13 +52,14 @@ class Run:
             taken = self._begin(step, x, sigma)
         else:
             taken = self._go_on(step, x, sigma)
-        self.frame.move(taken.prediction.move)
-        return self.frame.told(self.guide(taken.prediction, self.frame.seen(x), sigma))
+        self.frame.move(taken.prediction.move, sigma)
+        return self.frame.told(self.guide(taken.prediction, self.frame.seen(x, sigma), sigma))
 
     def make_pending_move(self, sigma: Tensor) -> None:
         """Make the move that is pending, if one is, at the noise level [B] or [1] now reached."""
         if self.nudge is not None:
-            self.frame.move(self.nudge.at(sigma, self.method.settings.guidance))
+            move = self.nudge.at(sigma, self.method.settings.guidance)
+            self.frame.move(move, sigma)
             self.nudge = None
 
     def _begin(self, step: int, x: Tensor, sigma: Tensor) -> Taken:
@@ -66,7 +67,7 @@ class Run:
         self.make_pending_move(sigma)
         if self.method.started is None and len(self.method.branches) == 2:
             self.method.started = self.start(x)
-        at = Point(self.frame.seen(x), sigma, step, first=True)
+        at = Point(self.frame.seen(x, sigma), sigma, step, first=True)
         kind = self._kind(step)
         taken = self.method.take(kind, at, self.fork)
         self.fork, self.nudge, self.last_step = taken.fork, taken.nudge, step
@@ -76,7 +77,7 @@ class Run:
     def _go_on(self, step: int, x: Tensor, sigma: Tensor) -> Taken:
         """Make a further evaluation of a step, as multi-stage samplers ask for them."""
         kind = plain_kind(step, self.method.settings, self.method.schedule)
-        return self.method.take(kind, Point(self.frame.seen(x), sigma, step), None)
+        return self.method.take(kind, Point(self.frame.seen(x, sigma), sigma, step), None)
 
     def _kind(self, step: int) -> Kind:
         method, late = self.method, self.fork is not None

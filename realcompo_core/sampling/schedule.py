@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .coordinates import Coordinates
+
 TOLERANCE = 1e-4  # relative: samplers reach a schedule sigma only up to rounding
 
 
@@ -12,15 +14,25 @@ TOLERANCE = 1e-4  # relative: samplers reach a schedule sigma only up to roundin
 class Schedule:
     """The sigmas of a run, descending and ending where the run ends, and its warm-up in steps.
 
-    Step i goes from ``sigmas[i]`` to ``sigmas[i + 1]``. Multi-stage samplers also ask in between:
-    such an evaluation belongs to the step whose interval it falls in, and a look at the next step's
-    sigma (heun) to that step. The balance moves at a step's first evaluation, so that samplers with
-    sigmas of their own (dpm_fast) balance once a step too.
+    ``coordinates`` say what the sigmas mean. Step i goes from ``sigmas[i]`` to ``sigmas[i + 1]``.
+    Multi-stage samplers also ask in between: such an evaluation belongs to the step whose interval
+    it falls in, and a look at the next step's sigma (heun) to that step. The balance moves at a
+    step's first evaluation, so that samplers with sigmas of their own (dpm_fast) balance once a
+    step too.
     """
 
     sigmas: Sequence[float]
     warmup: int = 0
     every: int = 1
+    coordinates: Coordinates = Coordinates.VE
+
+    @property
+    def blank(self) -> int:
+        """Return how many first steps find no picture in the latent: a flow model's at sigma 1."""
+        blank = 0
+        while blank < self.steps and not self.coordinates.holds_picture(self.sigmas[blank]):
+            blank += 1
+        return blank
 
     @property
     def steps(self) -> int:
@@ -41,5 +53,13 @@ class Schedule:
 
         No attention is read there.
         """
-        first = 0 if in_warmup else self.warmup
+        first = self.blank if in_warmup else self.warmup
         return self.sigmas[step + 1] > 0 and step >= first and (step - first) % self.every == 0
+
+
+def step_at(share: float, steps: int, blank: int = 0) -> int:
+    """Return the step that a share of a run comes to, 0..1.
+
+    The first ``blank`` steps, which find no picture, do not count among its ``steps``.
+    """
+    return blank + round(share * (steps - blank))

@@ -7,15 +7,17 @@ from enum import Enum
 from typing import Any
 
 from ..errors import InputError
-from .attention import Layers
+from .attention import Keys, Layers
 from .fields import (
     Setting,
     check_ranges,
     downsample_setting,
+    keys_setting,
     layers_setting,
     setting,
     settings_of,
 )
+from .schedule import step_at
 
 MAXIMUM_WEIGHT = 1000
 
@@ -140,6 +142,7 @@ class BalancerSettings:
         low=0,
         high=1,
         step=0.01,
+        more="A flow model's first step, which is noise alone, belongs to it and is not counted.",
     )
     guidance: float = setting(
         1.0,
@@ -258,8 +261,10 @@ class BalancerSettings:
     checkpointing: bool = setting(
         False,
         "Saves memory and takes more time. The image stays the same.",
-        more="A run that is short of memory switches this on by itself.",
+        more="A run that is short of memory switches this on by itself. Transformers (Flux, "
+        "Qwen-Image) always work this way.",
     )
+    keys: Keys = keys_setting()
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -311,9 +316,14 @@ class BalancerSettings:
         dynamic = self.mode is Mode.DYNAMIC and self.recipe is Recipe.BALANCED
         return dynamic and self.guidance > 0 and self.spatial_loss > 0
 
-    def warmup_steps(self, steps: int) -> int:
-        """Return how many of the steps the spatial branch does alone; blending modes only."""
-        return round(self.warmup * steps) if self.mode in (Mode.DYNAMIC, Mode.FIXED) else 0
+    def warmup_steps(self, steps: int, blank: int = 0) -> int:
+        """Return how many of the steps the spatial branch does alone; blending modes only.
+
+        The first ``blank`` steps, which find no picture, belong to a warm-up and don't count.
+        """
+        if self.warmup == 0 or self.mode not in (Mode.DYNAMIC, Mode.FIXED):
+            return 0
+        return step_at(self.warmup, steps, blank)
 
 
 def parse_weights(text: str) -> tuple[float, ...]:

@@ -138,23 +138,22 @@ class RealCompo:
     def _look_ahead(self, at: Point, fork: Fork) -> Mapping[Side, Pull]:
         """Eq. 6: the loss L of attention at the provisional x', and dL/dx'."""
         provisional = blend(fork.text, fork.spatial, self.balancer.weight)
-        sigma, scale = self._sigma_next(at), self._scale_at(at)
-        if self.settings.rules.current_sigma:
-            sigma = at.sigma
-        found = self.passes.pull(self.branches, Point(provisional * scale, sigma, at.step))
-        pulls = {side: pull.scaled(scale) for side, pull in found.items()}
+        sigma = at.sigma if self.settings.rules.current_sigma else self._sigma_next(at)
+        scales = {side: self._scale_at(at, branch) for side, branch in self.branches.items()}
+        points = {s: Point(provisional * scale, sigma, at.step) for s, scale in scales.items()}
+        found = self.passes.pull(self.branches, points)
+        pulls = {side: pull.scaled(scales[side]) for side, pull in found.items()}
         self._follow(fork, pulls)
         return pulls
 
-    def _scale_at(self, at: Point) -> Tensor | float:
-        """How x' is scaled where it is read at timestep t, as the released code does.
+    def _scale_at(self, at: Point, branch: Branch) -> Tensor | float:
+        """How x' is scaled where a branch reads it at timestep t, as the released code does.
 
         The network multiplies what it is given by c_in(sigma), and x' is due c_in(sigma').
         """
         if not self.settings.rules.current_sigma:
             return 1.0
-        text = self.branches[Side.TEXT]
-        return text.input_scale(self._sigma_next(at)) / text.input_scale(at.sigma)
+        return branch.input_scale(self._sigma_next(at)) / branch.input_scale(at.sigma)
 
     def _follow(self, fork: Fork | None, pulls: Mapping[Side, Pull]) -> None:
         """Eq. 7: coef <- coef - step * dL/dcoef, by the chain rule through x'."""
@@ -179,7 +178,7 @@ class RealCompo:
             return None
         outside = share_outside(pull.readings, self.settings.object_weights).to(pull.gradient)
         direction = against(pull.gradient, outside, movable(self.mask))
-        return Nudge(direction, at.sigma, self.passes.every)
+        return Nudge(direction, at.sigma, self.passes.every, self.schedule.coordinates)
 
     def _sigma_next(self, at: Point) -> Tensor:
         return torch.full_like(at.sigma, self.schedule.sigmas[at.step + 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..layout.model import MAXIMUM_OBJECTS, Box, Layout, LayoutObject
-from .tokens import Tokenizer, locate
+from .tokenized import Tokenized, locate_in, words_in
+from .tokens import describe, words_of
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,39 @@ class Objects:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A layout and, for each of its objects, the token positions of its phrase in one prompt."""
+    """A layout and, for each of its objects, the token positions of its phrase in one prompt.
+
+    ``words`` are the positions of all words of the prompt. ``background`` [1, rows, width] is the
+    prompt as encoded without its objects, where that was done.
+    """
 
     layout: Layout
     tokens: tuple[tuple[int, ...], ...]
+    words: tuple[int, ...] = ()
+    background: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def wordless(self) -> list[int]:
+        """Return the rows of the encoded prompt behind its first word that stand for no word.
+
+        They are its end and padding: encoders sum up the whole text there, with all its objects.
+        None are known without a ``background``.
+        """
+        if self.background is None:
+            return []
+        first, rows = min(self.words, default=0), self.background.shape[1]
+        words = {*self.words, *chain.from_iterable(self.tokens)}
+        return [row for row in range(first, rows) if row not in words]
 
     @classmethod
-    def of(cls, layout: Layout, prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def of(cls, layout: Layout, encoders: Sequence[Tokenized]) -> Grounding:
         """Find every phrase in the prompt. Raises :class:`InputError` where one is missing."""
-        return cls(layout, locate(layout, prompt, tokenizer))
+        pieces = chain.from_iterable(encoder.pieces for encoder in encoders)
+        words = sorted({row for piece in pieces for row in piece.positions})
+        return cls(layout, locate_in(layout, encoders), tuple(words))
 
     @classmethod
-    def anywhere(cls, phrases: Sequence[str], prompt: str, tokenizer: Tokenizer) -> Grounding:
+    def anywhere(cls, phrases: Sequence[str], encoders: Sequence[Tokenized]) -> Grounding:
         """Ground objects that may stand anywhere, for losses that hold them against each other.
 
         Raises :class:`InputError` for fewer than two, and where one is missing or shares a word of
@@ -72,10 +94,11 @@ class Grounding:
             fix = "Write one object a line, each in words of the prompt."
             raise InputError("objects", "two objects or more", str(len(phrases)), fix)
         objects = tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases)
-        found = cls.of(Layout(objects), prompt, tokenizer)
+        found = cls.of(Layout(objects), encoders)
         positions = list(chain.from_iterable(found.tokens))
         if len(set(positions)) < len(positions):
-            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt!r}"
+            prompt = describe(words_in(encoders))
+            expected, got = "words of its own for each object", f"{list(phrases)} in {prompt}"
             fix = "Name each object by words of the prompt that no other has."
             raise InputError("objects", expected, got, fix)
         return found
@@ -94,6 +117,13 @@ class Grounding:
         phrases = tuple(self.layout.objects[group[0]].phrase for group in groups)
         parts = tuple(regions[list(group)] for group in groups)
         return Objects(phrases, tuple(members), parts, groups)
+
+
+def without_objects(grounding: Grounding, encoders: Sequence[Tokenized]) -> str:
+    """Return the words of a prompt that belong to none of its objects, as one encoder has them."""
+    gone = set(chain.from_iterable(grounding.tokens))
+    words = words_of(encoders[0].pieces) if encoders else []
+    return " ".join(word.text for word in words if gone.isdisjoint(word.positions))
 
 
 def distinct_layouts(groundings: Sequence[Grounding]) -> list[Layout]:

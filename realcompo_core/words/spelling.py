@@ -1,9 +1,8 @@
 """Texts as rows of characters, each with the tokens that spell it: what phrases are compared by.
 
 A tokenizer may cut a word where no reader would: CLIP's takes ``'d`` for a token of its own, so
-that ``'Diffusion'`` is ``'d`` and ``iffusion``. It writes other alphabets in bytes, and a Chinese
-sentence is one word to it. Compared are therefore characters, and between them gaps: where a word
-ends, where none does, and where one may.
+that ``'Diffusion'`` is ``'d`` and ``iffusion``. A Chinese sentence is one word to it. Compared are
+therefore characters, and between them gaps: where a word ends, where none does, and where one may.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 WORD_END = "</w>"
+UNKNOWN = "\ufffd"  # stands for letters that a vocabulary has no token for
 CONTRACTIONS = frozenset(("'s", "'t", "'m", "'d", "'ll", "'re", "'ve"))
 # Characters that only set words off: "red_cube", "a robot (old)" and "a robot \(old\)" name what
 # stands without them.
@@ -130,12 +130,10 @@ def read_out(word: Sequence[Piece]) -> list[Letter]:
     """Return a word's characters as a reader knows them, in lower case, each with its tokens'
     positions.
     """
-    raw: list[Letter] = []
-    for piece in word:
-        raw += [(letter, piece.positions) for letter in piece.text.removesuffix(WORD_END)]
     found: list[Letter] = []
-    for character, rows in _of_bytes(raw) or raw:
-        found += [(part.translate(SAME), rows) for part in character.lower()]
+    for piece in word:
+        text = piece.text.removesuffix(WORD_END).translate(SAME).lower()
+        found += [(character, piece.positions) for character in text]
     return found
 
 
@@ -160,37 +158,3 @@ def _gap(before: str, after: str, *, begins: bool, soft: bool) -> Gap:
     if begins:
         return Gap.SOFT if soft else Gap.HARD
     return Gap.NONE
-
-
-def _of_bytes(raw: Sequence[Letter]) -> list[Letter]:
-    """The characters that a word of byte letters stands for; [] where it is none."""
-    if all(character.isascii() for character, _ in raw):
-        return []
-    if not all(character in BYTES for character, _ in raw):
-        return []
-    try:
-        text = bytes(BYTES[character] for character, _ in raw).decode()
-    except UnicodeDecodeError:
-        return []
-    letters = []
-    start = 0
-    for character in text:
-        end = start + len(character.encode())
-        rows = sum((positions for _, positions in raw[start:end]), ())
-        letters.append((character, tuple(dict.fromkeys(rows))))
-        start = end
-    return letters
-
-
-def _byte_letters() -> dict[str, int]:
-    """The letter that byte-pair vocabularies write for each byte.
-
-    Itself where it can be printed.
-    """
-    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = {chr(byte): byte for byte in printed}
-    rest = [byte for byte in range(256) if byte not in letters.values()]
-    return letters | {chr(256 + i): byte for i, byte in enumerate(rest)}
-
-
-BYTES = _byte_letters()

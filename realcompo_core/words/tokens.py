@@ -10,12 +10,23 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from ..errors import InputError
 from ..layout.model import Layout
-from .spelling import WORD_END, Gap, Piece, Spelling, places_of, read_out, spelled, words_in
+from .spelling import (
+    UNKNOWN,
+    WORD_END,
+    Gap,
+    Piece,
+    Spelling,
+    places_of,
+    read_out,
+    spelled,
+    words_in,
+)
 
-__all__ = ["WORD_END", "Piece", "Tokenizer", "Word", "describe", "find", "locate", "words_of"]
+__all__ = ["WORD_END", "Piece", "Tokenizer", "Word", "describe", "find", "search", "words_of"]
 _DETERMINERS = (
     "a an the some this that these those his her its their my your our one two three four five "
     "six seven eight nine ten eleven twelve several many few both another each every no 1 2 3 4 "
@@ -50,6 +61,7 @@ class Word:
 
 
 Tokenizer = Callable[[str], list[Piece]]
+Found = tuple[int, ...] | InputError  # token positions, or why there are none
 
 
 @dataclass(frozen=True)
@@ -80,49 +92,45 @@ def words_of(pieces: Sequence[Piece]) -> list[Word]:
     words = []
     for word in words_in(pieces):
         text = "".join(character for character, _ in read_out(word))
-        words.append(Word(text, sum((piece.positions for piece in word), ())))
+        positions = chain.from_iterable(piece.positions for piece in word)
+        words.append(Word(text, tuple(dict.fromkeys(positions))))
     return words
 
 
-def locate(layout: Layout, prompt: str, tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """Return the token positions of each object's phrase in the prompt, one tuple per object.
+def search(
+    layout: Layout, pieces: Sequence[Piece], tokenizer: Tokenizer, words: Sequence[Word]
+) -> list[Found]:
+    """Return the positions of each object's phrase among a prompt's pieces, or why it has none.
 
-    Objects that share a phrase take its occurrences in order, or share the only one ("two
-    corgis"). Longer phrases choose first, so that "cube" is not found inside "red cube" where it
-    also stands alone. Articles and counts carry no object and are left out. Raises
-    :class:`InputError` with the prompt's tokens where a phrase is absent or has too few places.
+    ``words`` are the prompt's, of all text encoders: errors show them, and an object that names its
+    positions may name any of theirs.
     """
-    pieces = tokenizer(prompt)
-    words = words_of(pieces)
     text = spelled(pieces)
     phrases = [Phrase.of(placed.phrase, tokenizer) for placed in layout.objects]
-    located: dict[int, tuple[int, ...]] = {}
+    found: dict[int, Found] = {}
     free: list[int] = []
     for i, placed in enumerate(layout.objects):
         if placed.tokens is None:
             free.append(i)
         else:
-            located[i] = _checked(placed.phrase, placed.tokens, words)
-    places = {i: find(phrases[i], text) for i in free}
-    for i in free:
-        _check_found(places[i], layout.objects[i].phrase, words)
+            found[i] = _checked(placed.phrase, placed.tokens, words)
     for i in sorted(free, key=lambda i: -len(phrases[i].key)):
         rivals = [j for j in free if phrases[j].key == phrases[i].key]
-        hits = _untaken(places[i], i, phrases, located)
-        located[i] = _choose(hits, rivals.index(i), len(rivals), layout.objects[i].phrase, words)
-    return tuple(located[i] for i in range(len(phrases)))
+        hits = _untaken(find(phrases[i], text), i, phrases, found)
+        found[i] = _choose(hits, rivals.index(i), len(rivals), layout.objects[i].phrase, words)
+    return [found[i] for i in range(len(phrases))]
 
 
 def _untaken(
     hits: list[tuple[int, ...]],
     i: int,
     phrases: Sequence[Phrase],
-    located: dict[int, tuple[int, ...]],
+    found: dict[int, Found],
 ) -> list[tuple[int, ...]]:
     """The places that no other phrase has taken; all of them where none is left."""
     taken: set[int] = set()
-    for j, rows in located.items():
-        if phrases[j].key != phrases[i].key:
+    for j, rows in found.items():
+        if phrases[j].key != phrases[i].key and not isinstance(rows, InputError):
             taken.update(rows)
     return [hit for hit in hits if taken.isdisjoint(hit)] or hits
 
@@ -131,8 +139,11 @@ def find(phrase: Phrase, text: Spelling) -> list[tuple[int, ...]]:
     """Return every place of a phrase in a prompt, as the positions of the words that carry meaning.
 
     Tried as it stands, then without leading articles, counts and outer punctuation, then with
-    singular and plural taken as equal; the first way that finds a place wins.
+    singular and plural taken as equal; the first way that finds a place wins. A phrase with letters
+    that the vocabulary does not know has none.
     """
+    if UNKNOWN in phrase.whole.text:
+        return []
     lead = phrase.whole.text.rfind(phrase.core.text)
     size = len(phrase.core.text)
     whole = [
@@ -208,34 +219,29 @@ def _same_noun(wanted: str, got: str) -> bool:
     return wanted == got or not singulars(wanted).isdisjoint(singulars(got))
 
 
-def _check_found(hits: list, phrase: str, words: Sequence[Word]) -> None:
-    if hits:
-        return
-    fix = "Use words of the prompt for the phrase, or give the object token positions."
-    got = f"a prompt with {describe(words)}"
-    raise InputError(f"phrase {phrase!r}", "words of the prompt", got, fix)
-
-
 def _choose(
-    hits: list, index: int, rivals: int, phrase: str, words: Sequence[Word]
-) -> tuple[int, ...]:
+    hits: list[tuple[int, ...]], index: int, rivals: int, phrase: str, words: Sequence[Word]
+) -> Found:
+    if not hits:
+        fix = "Use words of the prompt for the phrase, or give the object token positions."
+        got = f"a prompt with {describe(words)}"
+        return InputError(f"phrase {phrase!r}", "words of the prompt", got, fix)
     if len(hits) == 1:
         return hits[0]
-    if index >= len(hits):
-        fix = "Name each object differently, or give the objects token positions."
-        expected = f"one place in the prompt for each of its {rivals} objects"
-        raise InputError(
-            f"phrase {phrase!r}", expected, f"{len(hits)} places in {describe(words)}", fix
-        )
-    return hits[index]
+    if index < len(hits):
+        return hits[index]
+    fix = "Name each object differently, or give the objects token positions."
+    expected = f"one place in the prompt for each of its {rivals} objects"
+    got = f"{len(hits)} places in {describe(words)}"
+    return InputError(f"phrase {phrase!r}", expected, got, fix)
 
 
-def _checked(phrase: str, tokens: tuple[int, ...], words: Sequence[Word]) -> tuple[int, ...]:
+def _checked(phrase: str, tokens: tuple[int, ...], words: Sequence[Word]) -> Found:
     known: set[int] = set()
     for word in words:
         known.update(word.positions)
-    if not tokens or not known.issuperset(tokens):
-        expected = f"positions of the prompt's tokens {describe(words)}"
-        fix = "Leave them out to search."
-        raise InputError(f"tokens of {phrase!r}", expected, str(list(tokens)), fix)
-    return tokens
+    if tokens and known.issuperset(tokens):
+        return tokens
+    expected = f"positions of the prompt's tokens {describe(words)}"
+    fix = "Leave them out to search."
+    return InputError(f"tokens of {phrase!r}", expected, str(list(tokens)), fix)

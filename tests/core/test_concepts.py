@@ -21,6 +21,7 @@ from realcompo_core.training.concepts import (
 )
 from realcompo_core.words.grounding import Grounding
 from realcompo_core.words.plain_text import pieces
+from realcompo_core.words.tokenized import Tokenized
 
 CONCEPTS = ("polar bear", "bear", "apple", "bed and breakfast", "hot air balloon", "unicorn")
 COLOURS = ("red", "orange", "blue")
@@ -44,7 +45,8 @@ def test_every_phrase_stands_in_its_prompt_with_words_of_its_own(template: str) 
     drawn = ConceptList(CONCEPTS, COLOURS, (template,))
     for seed in range(40):
         example = drawn.example(Random(seed))
-        tokens = Grounding.anywhere(example.phrases, example.prompt, pieces).tokens
+        encoders = [Tokenized.of(example.prompt, pieces)]
+        tokens = Grounding.anywhere(example.phrases, encoders).tokens
         assert len(example.phrases) == len(fields(template)[0])
         words = example.prompt.replace(",", " ,").split()
         for phrase, positions in zip(example.phrases, tokens, strict=True):
@@ -119,9 +121,9 @@ def test_lists_that_make_no_prompts(
 
 def test_one_object_is_too_few() -> None:
     with pytest.raises(InputError, match="objects: expected two objects or more, got 1"):
-        Grounding.anywhere(("a cat",), "a cat", pieces)
+        Grounding.anywhere(("a cat",), [Tokenized.of("a cat", pieces)])
 
 
 def test_objects_may_not_share_a_word() -> None:
     with pytest.raises(InputError, match="words of its own for each object"):
-        Grounding.anywhere(("polar bear", "bear"), "a polar bear", pieces)
+        Grounding.anywhere(("polar bear", "bear"), [Tokenized.of("a polar bear", pieces)])

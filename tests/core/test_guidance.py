@@ -6,16 +6,19 @@ import torch
 from realcompo_core.errors import InputError
 from realcompo_core.sampling.latent_guidance import GuidanceSettings, descend
 from realcompo_core.sampling.nudge import Nudge, against
+from realcompo_core.sampling.schedule import Schedule
+
+VE_50 = Schedule([0.0] * 51)
 
 
 def test_the_papers_steps() -> None:
-    guided = [step for step in range(50) if GuidanceSettings().guides(step, 50)]
+    guided = [step for step in range(50) if GuidanceSettings().guides(step, VE_50)]
     assert guided == list(range(10))
 
 
 def test_a_range_of_steps() -> None:
     settings = GuidanceSettings(start=0.25, end=0.5)
-    assert [step for step in range(8) if settings.guides(step, 8)] == [2, 3]
+    assert [step for step in range(8) if settings.guides(step, Schedule([0.0] * 9))] == [2, 3]
 
 
 def test_the_update_scales_with_the_noise_of_each_sample() -> None:

@@ -16,7 +16,7 @@ from realcompo_core.planner.lexicon import MEANINGS, Kind
 from realcompo_core.planner.rules import MAXIMUM_OBJECTS, plan
 from realcompo_core.planner.scenes import Link, read
 from realcompo_core.words.plain_text import MAXIMUM_PROMPT, pieces, plain
-from realcompo_core.words.tokens import locate
+from realcompo_core.words.tokenized import locate
 
 
 def names(prompt: str) -> Counter[str]:

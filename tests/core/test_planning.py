@@ -22,7 +22,7 @@ from realcompo_core.planner.conventions import BoxKey, Convention, Order, Phrase
 from realcompo_core.planner.questions import MAXIMUM_OBJECTS, complaint, conversation
 from realcompo_core.planner.replies import MAXIMUM_REPLY, read_reply
 from realcompo_core.words.plain_text import pieces
-from realcompo_core.words.tokens import locate
+from realcompo_core.words.tokenized import locate
 
 PROMPT = "A photo of two corgis and a (tabby cat:1.2) sitting next to the dog's red bowl"
 CORNERS, XYWH = Convention(), Convention(Unit.PIXELS_512, Order.XYWH)

@@ -77,7 +77,7 @@ class Toy:
         x = sigmas[0] * noise(batch)
         samples = euler(self.run.denoised, x, sigmas)
         self.run.make_pending_move(torch.tensor(sigmas[-1:], dtype=DTYPE))
-        return self.run.frame.seen(samples)
+        return self.run.frame.pictured(samples)
 
     def calls(self) -> tuple[list[str], list[str]]:
         return self.text.calls(), self.spatial.calls()
@@ -284,9 +284,9 @@ def test_a_nudge_goes_down_the_loss_and_waits_for_the_next_step() -> None:
     x, sigma = SIGMAS[0] * noise(), torch.full((1,), SIGMAS[0], dtype=DTYPE)
     toy.run.denoised(x, sigma)
     nudge = toy.run.nudge
-    assert nudge is not None and torch.equal(toy.run.frame.seen(x), x)
+    assert nudge is not None and torch.equal(toy.run.frame.pictured(x), x)
     toy.run.denoised(x, torch.full((1,), SIGMAS[1], dtype=DTYPE))
-    moved = toy.run.frame.seen(x)
+    moved = toy.run.frame.pictured(x)
     assert toy.spatial.loss(moved) < toy.spatial.loss(x)
     assert toy.spatial.asked[-1][1].latent.equal(moved)
 
@@ -297,7 +297,7 @@ def test_a_branch_that_guides_itself_is_not_nudged_but_followed() -> None:
     x, sigma = SIGMAS[0] * noise(), torch.full((1,), SIGMAS[0], dtype=DTYPE)
     toy.run.denoised(x, sigma)
     assert toy.run.nudge is None
-    torch.testing.assert_close(toy.run.frame.seen(x), x + 0.5)
+    torch.testing.assert_close(toy.run.frame.pictured(x), x + 0.5)
 
 
 @pytest.mark.parametrize("recipe", Recipe)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from realcompo_core.errors import InputError
 from realcompo_core.layout.model import Box, Layout, LayoutObject
-from realcompo_core.words.spelling import BYTES, Piece, spelled
+from realcompo_core.words.spelling import UNKNOWN, Piece, spelled
+from realcompo_core.words.tokenized import Tokenized, locate, locate_in, matched
 from realcompo_core.words.tokens import (
     DETERMINERS,
     Phrase,
     Tokenizer,
     Word,
     find,
-    locate,
     singulars,
     words_of,
 )
@@ -167,20 +167,27 @@ def test_an_exact_phrase_shares_its_place_rather_than_taking_anothers() -> None:
 
 
 def contracting(text: str) -> list[Piece]:
-    """Tokens as CLIP's: contractions are cut off anywhere, letters are joined, other alphabets
-    stand in bytes.
+    """Tokens as CLIP's: contractions are cut off anywhere, letters are joined, and a token holds
+    so many bytes of a word, so that two may share a letter.
     """
     cut = re.findall(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+", text, re.IGNORECASE)
-    words = ["".join(LETTERS[byte] for byte in word.lower().encode()) for word in cut]
-    found = []
-    for word in words:
-        for i in range(0, len(word), PIECE):
-            end = "</w>" * (i + PIECE >= len(word))
-            found.append(Piece(word[i : i + PIECE] + end, (len(found) + 1,)))
+    found: list[Piece] = []
+    first = 1
+    for word in cut:
+        owners = [first + number // PIECE for number in range(len(word.encode()))]
+        start = 0
+        for i, letter in enumerate(word):
+            end = start + len(letter.encode())
+            rows = tuple(dict.fromkeys(owners[start:end]))
+            found.append(Piece(letter + "</w>" * (i + 1 == len(word)), rows))
+            start = end
+        first = owners[-1] + 1
     return found
 
 
-LETTERS = {byte: letter for letter, byte in BYTES.items()}
+def count(text: str) -> int:
+    """How many tokens a text has."""
+    return max(piece.positions[-1] for piece in contracting(text))
 
 
 def rows(prompt: str, phrase: str) -> tuple[int, ...]:
@@ -194,10 +201,9 @@ def rows(prompt: str, phrase: str) -> tuple[int, ...]:
 def test_a_quote_before_a_word_hides_nothing(word: str) -> None:
     """Quotes before d, s, t, m, ll, re and ve: tokens of a contraction that is none."""
     prompt = f"a sign with '{word}' on it"
-    tokens = [piece.positions[0] for piece in contracting(prompt)]
     inner = rows(prompt, word)
-    before = len(contracting("a sign with"))
-    behind = len(tokens) - len(contracting("' on it"))
+    before = count("a sign with")
+    behind = count(prompt) - count("' on it")
     assert inner == tuple(range(before + 1, behind + 1))
     assert rows(prompt, f"'{word}'")[: len(inner)] == inner
 
@@ -250,9 +256,9 @@ NUMBERS = {
 
 @pytest.mark.parametrize(("phrase", "words"), NUMBERS.items(), ids=NUMBERS)
 def test_numbers_are_counts_only_as_whole_words(phrase: str, words: str) -> None:
-    count = len(contracting(words))
-    first = len(contracting("we see")) + len(contracting(phrase)) - count + 1
-    assert rows(f"we see {phrase}", phrase) == tuple(range(first, first + count))
+    size = count(words)
+    first = count("we see") + count(phrase) - size + 1
+    assert rows(f"we see {phrase}", phrase) == tuple(range(first, first + size))
 
 
 # Repeated phrases
@@ -316,6 +322,50 @@ def test_a_missing_phrase_shows_the_tokens_with_their_positions() -> None:
 def test_what_is_not_there_is_not_found(prompt: str, phrase: str) -> None:
     with pytest.raises(InputError, match="words of the prompt"):
         places(prompt, phrase)
+
+
+# Several encoders of one prompt
+
+
+def encoder(prompt: str, first: int, unknown: str = "") -> Tokenized:
+    """An encoder in rows from ``first`` on, by a vocabulary that lacks these letters."""
+
+    def tokenize(text: str) -> list[Piece]:
+        known = "".join(UNKNOWN if letter in unknown else letter for letter in text)
+        return [Piece(piece.text, (piece.positions[0] + first,)) for piece in clip()(known)]
+
+    return Tokenized.of(prompt, tokenize)
+
+
+def layout_of(*phrases: str) -> Layout:
+    return Layout(tuple(LayoutObject(phrase, Box(0, 0, 1, 1)) for phrase in phrases))
+
+
+def test_a_phrase_has_its_places_in_all_encoders() -> None:
+    encoders = [encoder("a red cat", 0), encoder("a red cat", 77)]
+    assert locate_in(layout_of("red cat", "cat"), encoders) == ((2, 3, 79, 80), (3, 80))
+    assert matched(layout_of("red cat"), encoders) == "red cat: red[2,79] cat[3,80]"
+
+
+def test_a_phrase_of_one_encoder_alone_is_found() -> None:
+    encoders = [encoder("a red cat", 0), encoder("oil on canvas", 0)]
+    assert locate_in(layout_of("red cat", "oil"), encoders) == ((2, 3), (1,))
+    assert matched(layout_of("oil"), encoders) == "oil: oil[1]"
+
+
+def test_letters_that_a_vocabulary_lacks_are_not_guessed() -> None:
+    encoders = [encoder("a red \u732b", 0), encoder("a red \u732b", 77, unknown="\u732b\u72d7")]
+    assert locate_in(layout_of("\u732b", "red"), encoders) == ((3,), (2, 79))
+    with pytest.raises(InputError, match="phrase '\u72d7'"):
+        locate_in(layout_of("\u72d7"), encoders)
+    with pytest.raises(InputError, match="words of the prompt"):
+        locate_in(layout_of("\u732b"), encoders[1:])
+
+
+def test_explicit_tokens_may_be_of_any_encoder() -> None:
+    named = Layout((LayoutObject("not there", Box(0, 0, 1, 1), tokens=(2, 80)),))
+    encoders = [encoder("a red cat", 0), encoder("a red cat", 77)]
+    assert locate_in(named, encoders) == ((2, 80),)
 
 
 # Any prompt

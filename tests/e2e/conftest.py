@@ -35,7 +35,8 @@ OPTIONS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 SKY, MOUNTAIN, SEA = (6, 230, 230), (143, 255, 140), (9, 7, 230)  # as ADE20K paints them
-SMALL = ("small_text_encoders",)
+SMALL = ("small_models",)
+TINY = ("tiny_models",)
 KEY_VARIABLE = "REALCOMPO_TEST_KEY"
 # The folder of the pack may have any name.
 FOLDER_NAMES = {"server": "ComfyUI_RealCompo-main (1)", "other_server": "nodes.v2"}
@@ -78,7 +79,7 @@ def server(enter: Enter, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """The server that most tests share, with small models of every family.
 
     Stand-ins take the place of the pose estimator, whose weights are not here, and of the real
-    text encoders' sizes. It knows a key for a language model, as KEY_VARIABLE.
+    models' sizes. It knows a key for a language model, as KEY_VARIABLE.
     """
     write_apart(SD21, SDXL)
     base = tmp_path_factory.mktemp("server")
@@ -88,7 +89,7 @@ def server(enter: Enter, tmp_path_factory: pytest.TempPathFactory) -> Server:
             base,
             pack_name=FOLDER_NAMES["server"],
             models=MODELS,
-            stand_ins=("pose_estimator", *SMALL),
+            stand_ins=("pose_estimator", *SMALL, *TINY),
             environment={KEY_VARIABLE: KEY},
         )
     )

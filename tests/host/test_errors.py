@@ -108,20 +108,6 @@ def test_different_latent_formats(host: Host) -> None:
     assert "latent format" in error and "SD15 and SDXL" in error
 
 
-def test_incompatible_sampling_types(host: Host) -> None:
-    def build() -> tuple[Scene, list]:
-        import comfy.model_sampling as sampling
-
-        class Flow(sampling.ModelSamplingDiscreteFlow, sampling.CONST):
-            pass
-
-        scene = Scene(**SIZE)
-        other = patched(host, scene, lambda m: m.add_object_patch("model_sampling", Flow()))
-        return scene, scene.realcompo(spatial_model=other)[0]
-
-    assert "sampling type" in message(host, build)
-
-
 def test_v_prediction_beside_eps_is_allowed(host: Host) -> None:
     scene = Scene(**SIZE)
     other = scene.add(

@@ -107,6 +107,13 @@ def test_checkpointing_changes_no_image(host: Host) -> None:
     assert torch.equal(out["plain"]["samples"], out["recomputed"]["samples"])
 
 
+def test_a_u_nets_attention_is_shared_out_among_the_text_anyway(host: Host) -> None:
+    scene = Scene(width=64, height=64)
+    every, text = (scene.realcompo({"keys": keys})[0] for keys in ("all", "text"))
+    out = host.run(scene, every=every, text=text)
+    assert torch.equal(out["every"]["samples"], out["text"]["samples"])
+
+
 def test_gradients_need_no_differentiable_backend(host: Host) -> None:
     """On the CPU the host chooses an attention backend without a backward.
 

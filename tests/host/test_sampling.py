@@ -53,6 +53,24 @@ def test_one_sided_weights_are_any_stock_sampler(host: Host, name: str) -> None:
     assert_limits(host, scene, sampler_name=name, steps=2)
 
 
+def test_the_spatial_branch_may_have_a_cfg_of_its_own(host: Host) -> None:
+    scene = Scene(width=64, height=64)
+    ours = {"cfg": 7.0, "spatial_cfg": 1.0}
+    found = {
+        "text": scene.realcompo({"mode": "fixed", "text_weight": 1.0}, **ours),
+        "spatial": scene.realcompo({"mode": "fixed", "text_weight": 0.0}, **ours),
+        "spatial only": scene.realcompo({"mode": "spatial only"}, **ours),
+        "stock text": scene.stock(cfg=7.0),
+        "stock spatial": scene.stock(scene.spatial, cfg=1.0),
+    }
+    out = {name: host.run(scene, x=links[0])["x"]["samples"] for name, links in found.items()}
+    assert torch.equal(out["text"], out["stock text"])
+    assert torch.equal(out["spatial"], out["stock spatial"])
+    assert torch.equal(out["spatial only"], out["stock spatial"])
+    trace = host.run(scene, trace=found["spatial"][1])["trace"]
+    assert trace.rows["text"] == 2 * trace.rows["spatial"]
+
+
 @pytest.mark.parametrize("sampling", CASES.values(), ids=CASES)
 def test_one_sided_weights_are_stock_with_other_settings(host: Host, sampling: dict) -> None:
     scene = Scene(width=96, height=64, batch=2)

@@ -34,14 +34,9 @@ def clip(family: str, embeddings: Path | None = None) -> Any:
 def positions(host: Host, clip: Any, prompt: str, *phrases: str) -> Positions:
     layout = host.pack("realcompo_core.layout.model")
     objects = tuple(layout.LayoutObject(phrase, layout.Box(0, 0, 1, 1)) for phrase in phrases)
-    tokens = host.pack("realcompo_core.words.tokens")
-    return list(
-        tokens.locate(
-            layout.Layout(objects),
-            prompt,
-            host.pack("nodes.host.text.tokenizer").tokenizer_of(clip),
-        )
-    )
+    encoders = host.pack("nodes.host.text.tokenizer").prompt_of(clip, prompt).encoders
+    locate_in = host.pack("realcompo_core.words.tokenized").locate_in
+    return list(locate_in(layout.Layout(objects), encoders))
 
 
 def pieces(clip: Any, prompt: str) -> list[str]:
@@ -164,12 +159,3 @@ def test_positions_are_rows_of_the_conditioning(host: Host) -> None:
     ((rows, options),) = host.run(scene, text=scene.text)["text"]
     assert rows.shape[1] == 154
     assert all(77 < p < 154 for tokens in options["realcompo"].tokens for p in tokens)
-
-
-def test_a_text_encoder_without_clip_is_told(host: Host) -> None:
-    from comfy.text_encoders import sd3_clip
-
-    encoder = clip("sd1")
-    encoder.tokenizer = sd3_clip.SD3Tokenizer()
-    with pytest.raises(ValueError, match="expected CLIP text encoders, got g, l, t5xxl"):
-        positions(host, encoder, "a red cube", "red cube")

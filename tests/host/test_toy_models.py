@@ -22,8 +22,8 @@ from testkit.graph import Graph
 from testkit.host import Host, PromptError
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "demo" / "weights"
-MOST_BYTES = 24 * 2**20
-FILES = {"base", "controlnet", "gligen", "neon_lora"}
+MOST_BYTES = 32_000_000
+FILES = {"base", "controlnet", "gligen", "neon_lora", "transformer"}
 RED = ToyScene((Thing("red", "circle", 0.5, 0.5, 0.18),), "sand")
 
 

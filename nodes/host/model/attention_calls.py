@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
-from torch import nn
-
 OVERRIDE = "optimized_attention_override"  # in transformer options: what attends instead
+MASKS = "realcompo_masks"  # there, too: what makes the masks of attention from image to text
 FUNCTIONS = ("optimized_attention", "optimized_attention_masked")
 DEFINITIONS = "comfy.ldm.modules.attention"
 SHARED = "comfy.ldm.flux.math"  # attends for the modules of several files
@@ -17,13 +17,13 @@ SHARED = "comfy.ldm.flux.math"  # attends for the modules of several files
 
 @contextmanager
 def replaced_attention(
-    modules: Iterable[nn.Module], replacing: Callable[[Callable], Callable]
+    callers: Iterable[Any], replacing: Callable[[Callable], Callable]
 ) -> Generator[None]:
-    """Replace the attention function that these modules' source files know by its name.
+    """Replace the attention function that the source files of these objects know by its name.
 
     Some call it without the transformer options, where no override is heard.
     """
-    names = {type(module).__module__ for module in modules} | {SHARED}
+    names = {_source(caller) for caller in callers} | {SHARED}
     before = list(_functions(names - {DEFINITIONS}))
     try:
         for scope, name, function in before:
@@ -32,6 +32,10 @@ def replaced_attention(
     finally:
         for scope, name, function in before:
             setattr(scope, name, function)
+
+
+def _source(caller: Any) -> str:
+    return caller.__module__ if isinstance(caller, FunctionType) else type(caller).__module__
 
 
 def _functions(scopes: Iterable[str]) -> Iterable[tuple[Any, str, Callable]]:

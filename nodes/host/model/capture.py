@@ -17,7 +17,7 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key, get_wrappers_with_key
 from torch import Tensor
 
-from ....realcompo_core.sampling.attention import over_tokens, pool
+from ....realcompo_core.sampling.attention import Keys, over_tokens, pool
 from ....realcompo_core.words.grounding import OPTION, Objects, grounded
 from .pieces import Piece, assembled, is_whole
 from .readers.reader import Given, Layer, Reader, Seen, Size, TextRows
@@ -37,8 +37,8 @@ def watch(conds: list[dict], latent: Size, side: int = 0) -> dict[UUID, Watched]
     found = {}
     for cond in grounded(conds):
         encoded = cond["model_conds"]["c_crossattn"].cond
-        text = _text_of(cond, encoded)
-        found[cond["uuid"]] = Watched(_objects_of(cond, latent), text, encoded, side)
+        objects, text = _objects_of(cond, latent), _text_of(cond)
+        found[cond["uuid"]] = Watched(objects, text, cond[OPTION], encoded, side)
     return found
 
 
@@ -51,7 +51,8 @@ class Capture:
     """Collects attention of the objects of some conditionings while a model runs.
 
     ``watched`` maps the host's id of a conditioning to what is read of it, in these ``layers`` of
-    the ``reader``'s network, at a ``latent`` [B, C, ..., H, W].
+    the ``reader``'s network, as a share of the attention to these ``keys``, at a ``latent``
+    [B, C, ..., H, W].
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Capture:
         reader: Reader,
         layers: Sequence[Layer],
         latent: Tensor,
+        keys: Keys = Keys.ALL,
     ) -> None:
-        self.watched, self.reader, self.read = watched, reader, layers
+        self.watched, self.reader, self.read, self.keys = watched, reader, layers, keys
         self.latent, self.options = latent, {}
         self.sought: set[UUID] = set()  # conditionings that the host says to have evaluated
         self.placed: set[UUID] = set()  # those whose rows were found in what was evaluated
@@ -88,7 +90,8 @@ class Capture:
             watched = self.watched[part.uuid]
             tokens = list(chain.from_iterable(watched.objects.tokens))
             with self._naming(inside):
-                maps = seen.of(part.rows, part.given).maps(tokens, watched.text)
+                own = seen.of(part.rows, part.given)
+                maps = own.maps(tokens, watched.text, self.keys)
             by_layer = self.pieces.setdefault(part.uuid, {})
             by_layer.setdefault(seen.layer.key, []).append(Piece(part, maps))
 
@@ -180,9 +183,13 @@ def _objects_of(cond: dict, latent: Size) -> Objects:
     return replace(objects, parts=parts, corner=(y, x))
 
 
-def _text_of(cond: dict, encoded: Tensor) -> TextRows:
-    rows, text = encoded.shape[1], cond.get("cross_attn")
-    return TextRows(rows, 0 if text is None else rows - text.shape[1])
+def _text_of(cond: dict) -> TextRows:
+    rows = cond["model_conds"]["c_crossattn"].cond.shape[1]
+    encoded = cond.get("cross_attn")
+    # Anima makes rows of its own for these ids, in their order, and pads behind.
+    if encoded is None or "t5xxl_ids" in cond:
+        return TextRows(rows)
+    return TextRows(rows, rows - encoded.shape[1])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.controlnet
 import comfy.gligen
@@ -20,6 +20,7 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import comfy.sd1_clip
+import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
 import torch
@@ -31,6 +32,7 @@ from ....demo.toy.networks import (
     TEXT,
     TEXT_LENGTH,
     TEXT_PREFIX,
+    TRANSFORMER,
     UNET,
     UNET_PREFIX,
     VAE_PREFIX,
@@ -39,8 +41,10 @@ from ....demo.toy.networks import (
     ToyTextModel,
     ToyUNet,
 )
+from ....realcompo_core.errors import InputError
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "demo" / "weights"
+SHIFT = 1.5  # of the transformer's sigmas: with it its steps go down as Stable Diffusion 1.5's do
 
 
 class ToyLatent(comfy.latent_formats.LatentFormat):
@@ -73,6 +77,38 @@ class ToyConfig(comfy.supported_models_base.BASE):
         return comfy.model_base.BaseModel(self, model_type=kind, device=device, unet_model=ToyUNet)
 
 
+class ToyTransformer(comfy.model_base.Lumina2):
+    """ComfyUI's Lumina 2, which would leave out what is made for a U-Net without a word."""
+
+    def extra_conds(self, **options: Any) -> dict[str, Any]:
+        """Return a conditioning's inputs. Raises :class:`InputError` where a U-Net is needed."""
+        for name, got in {"control": "a ControlNet", "gligen": "GLIGEN boxes"}.items():
+            if options.get(name) is not None:
+                expected = "a conditioning without a ControlNet and without GLIGEN"
+                fix = (
+                    "Place with RealCompo Regional Attention or RealCompo Layout Guidance, or use "
+                    "the demo's style photo."
+                )
+                raise InputError("photo (transformer)", expected, got, fix)
+        return super().extra_conds(**options)
+
+
+class ToyTransformerConfig(comfy.supported_models.Lumina2):
+    """What ComfyUI knows of the transformer."""
+
+    latent_format = ToyLatent
+    memory_usage_factor = 0.1
+    sampling_settings: ClassVar = {"multiplier": 1.0, "shift": SHIFT}
+
+    def get_model(
+        self, state_dict: Any, prefix: str = "", device: Any = None
+    ) -> comfy.model_base.BaseModel:
+        """Return the untrained network inside ComfyUI's own model."""
+        model = ToyTransformer(self, device=device)
+        model.diffusion_model._modules.pop("norm_final", None)  # older ones hold it, none uses it
+        return model
+
+
 class ToyVAE(comfy.sd.VAE):
     """ComfyUI's VAE around the linear autoencoder, which its constructor has no name for."""
 
@@ -101,7 +137,13 @@ def load_base() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.
     """Return the text-to-image model, in fp32 on a CPU and in what ComfyUI prefers elsewhere."""
     weights = read("base")
     vae = ToyVAE(_part(weights, VAE_PREFIX))
-    return _model(weights), _clip(_part(weights, TEXT_PREFIX)), vae
+    config = ToyConfig({**UNET, **DECODER})
+    return _model(config, weights, weights), _clip(_part(weights, TEXT_PREFIX)), vae
+
+
+def load_transformer() -> comfy.model_patcher.ModelPatcher:
+    """Return the other text-to-image model, which needs the first one's CLIP and VAE."""
+    return _model(ToyTransformerConfig({**TRANSFORMER}), read("transformer"), read("base"))
 
 
 def load_controlnet() -> comfy.controlnet.ControlNet:
@@ -125,9 +167,10 @@ def load_gligen() -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
-def _model(weights: dict[str, Tensor]) -> comfy.model_patcher.ModelPatcher:
-    config: Any = ToyConfig({**UNET, **DECODER})  # it makes an object of its latent format
-    config.latent_format.preview_with(_part(weights, VAE_PREFIX))
+def _model(
+    config: Any, weights: dict[str, Tensor], base: Mapping[str, Tensor]
+) -> comfy.model_patcher.ModelPatcher:
+    config.latent_format.preview_with(_part(base, VAE_PREFIX))
     device = management.get_torch_device()
     dtype = _dtype(weights)
     config.set_inference_dtype(

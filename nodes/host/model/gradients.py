@@ -17,7 +17,7 @@ from ....realcompo_core.errors import InputError
 from .borrowed_weights import borrowed
 from .compiling import compile_anew, uncompiled
 from .readers.families import reader_of
-from .repairs import cloned_norms, differentiable_attention, plain_rope
+from .repairs import cloned_norms, differentiable_attention, plain_rope, separate_controls
 
 # Half precision loses the small gradients of a loss on attention; a power of two is exact to undo.
 HALF_LOSS_SCALE = 2.0**12
@@ -71,7 +71,7 @@ def differentiable(modules: Iterable[nn.Module]) -> Generator[None]:
         stack.enter_context(unstreamed())
         stack.enter_context(plain_rope())
         for module in modules:
-            for repair in (borrowed, differentiable_attention, cloned_norms):
+            for repair in (borrowed, differentiable_attention, cloned_norms, separate_controls):
                 stack.enter_context(repair(module))
         yield
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+Context = Callable[[nn.Module | None], AbstractContextManager]
+_in_force: list[Context] = []  # around every run of a block whose first run is now
 
 
 @contextmanager
@@ -15,7 +18,7 @@ def recomputed(blocks: Iterable[nn.Module]) -> Generator[None]:
     """Recompute the activations of some blocks in the backward pass, which must end inside."""
     blocks = list(blocks)
     for block in blocks:
-        block.forward = _recomputed_forward(block.forward)
+        block.forward = _recomputed_forward(block)
     try:
         yield
     finally:
@@ -23,14 +26,33 @@ def recomputed(blocks: Iterable[nn.Module]) -> Generator[None]:
             del block.forward
 
 
-def _recomputed_forward(forward: Callable) -> Callable:
+@contextmanager
+def in_every_run(context: Context) -> Generator[None]:
+    """Enter a context now, and again around the second run of a block whose first run is inside.
+
+    It is told which block runs; None is the code inside. A block's own hooks don't fire again.
+    """
+    _in_force.append(context)
+    try:
+        with context(None):
+            yield
+    finally:
+        _in_force.remove(context)
+
+
+def _recomputed_forward(block: nn.Module) -> Callable:
+    forward = block.forward
+
     def run(*args: Any, **kwargs: Any) -> Any:
-        names, count = list(kwargs), len(args)
+        names, count, contexts = list(kwargs), len(args), tuple(_in_force)
 
         def again(*values: Any) -> Any:
             own = [_own(value) for value in values]
             named = dict(zip(names, own[count:], strict=True))
-            return forward(*own[:count], **named)
+            with ExitStack() as stack:
+                for context in contexts:
+                    stack.enter_context(context(block))
+                return forward(*own[:count], **named)
 
         kept = [_kept(value) for value in (*args, *kwargs.values())]
         return checkpoint(again, *kept, use_reentrant=False, preserve_rng_state=False)

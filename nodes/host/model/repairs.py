@@ -16,6 +16,8 @@ from .attention_calls import OVERRIDE, replaced_attention
 AFTER_SKIP = "input_block_patch_after_skip"
 # Patches that get a block's whole output, and may write to it.
 ON_FEATURES = ("input_block_patch", AFTER_SKIP, "output_block_patch")
+# Patches that get tensors of a transformer by name, and may add to them for the network.
+ON_STREAMS = ("post_input", "noise_refiner", "double_block")
 ADDS_IN_PLACE = (DoubleStreamBlock, SingleStreamBlock)  # of Flux, Chroma and HunyuanImage
 
 
@@ -48,6 +50,19 @@ def cloned_norms(module: nn.Module) -> Generator[None]:
 
 
 @contextmanager
+def separate_controls(module: nn.Module) -> Generator[None]:
+    """Let a ControlNet's residuals be tensors of their own: the host multiplies them in place.
+
+    Those of Qwen-Image's Fun ControlNet are parts of one.
+    """
+    hook = module.register_forward_hook(_separated)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
 def plain_rope() -> Generator[None]:
     """Compute rotary embeddings by operations that have a backward.
 
@@ -75,6 +90,9 @@ def differentiable_options(options: dict) -> dict:
     for name in ON_FEATURES:
         if name in patches:
             patches[name] = [_writing_to_copies(patch) for patch in patches[name]]
+    for name in ON_STREAMS:
+        if name in patches:
+            patches[name] = [_keeping_copies(patch) for patch in patches[name]]
     # ControlNet adds its residuals in place, also to tensors that the next block has saved.
     patches[AFTER_SKIP] = [*patches.get(AFTER_SKIP, []), _cloned]
     return options
@@ -106,6 +124,46 @@ def _writing_to_copies(patch: Callable) -> Callable:
             return patch(*own)
 
     return run
+
+
+def _keeping_copies(patch: Callable) -> Callable:
+    """Let a patch add to its tensors for the network: autograd keeps copies of what they were."""
+
+    def run(args: dict) -> Any:
+        if not torch.is_grad_enabled():
+            return patch(args)
+        given = {_storage(arg) for arg in args.values() if isinstance(arg, Tensor)}
+
+        def keep(saved: Tensor) -> Tensor:
+            return _copy(saved) if _storage(saved) in given else saved.detach()
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, _itself):
+            return patch(args)
+
+    return run
+
+
+def _storage(t: Tensor) -> int:
+    return t.untyped_storage().data_ptr()
+
+
+def _separated(network: nn.Module, args: tuple, out: Any) -> Any:
+    """A ControlNet's residuals; what stands there repeatedly does so still."""
+    if not isinstance(out, dict):
+        return out
+    own: dict[int, Any] = {}
+    separated = {}
+    for name, residuals in out.items():
+        separated[name] = [_separate(residual, own) for residual in residuals]
+    return separated
+
+
+def _separate(residual: Any, own: dict[int, Any]) -> Any:
+    if isinstance(residual, Tensor) and residual._is_view():
+        if id(residual) not in own:
+            own[id(residual)] = residual.clone()
+        return own[id(residual)]
+    return residual
 
 
 def _copy(saved: Tensor) -> Tensor:

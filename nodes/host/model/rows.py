@@ -14,7 +14,7 @@ from uuid import UUID
 import torch
 from torch import Tensor
 
-from ....realcompo_core.words.grounding import Objects
+from ....realcompo_core.words.grounding import Grounding, Objects
 from .readers.reader import Given, Size, TextRows
 
 
@@ -28,6 +28,7 @@ class Watched:
 
     objects: Objects
     text: TextRows
+    grounding: Grounding
     encoded: Tensor
     side: int = 0
 

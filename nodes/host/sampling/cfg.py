@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ....realcompo_core.sampling.branch import Prediction
 from ....realcompo_core.sampling.moving_frame import MovingFrame
+from .folding import flat, whole
 
 CFG, POST_CFG = "sampler_cfg_function", "sampler_post_cfg_function"
 ALWAYS = "disable_cfg1_optimization"  # evaluate the negative also where guidance needs none
@@ -78,15 +79,14 @@ class SamplersGuidance:
         denoised = prediction.guided(self.cfg)
         if not self.functions:
             return denoised
+        frame, model = self.frame, self.arguments["model"]
         seen = {
-            "cond_denoised": prediction.cond,
-            "uncond_denoised": prediction.uncond,
-            "input": latent,
+            "cond_denoised": whole(frame.told(prediction.cond), model),
+            "uncond_denoised": whole(frame.told(prediction.uncond), model),
+            "input": whole(frame.kept(latent, sigma), model),
         }
-        offset = self.frame.offset
-        seen = {name: tensor - offset for name, tensor in seen.items()}
         fixed = {"cond_scale": self.cfg, "sigma": sigma}
         for function in self.functions:
-            told = {"denoised": denoised - offset}
-            denoised = function(self.arguments | fixed | seen | told) + offset
+            told = {"denoised": whole(frame.told(denoised), model)}
+            denoised = frame.pictured(flat(function(self.arguments | fixed | seen | told)))
         return denoised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from comfy.model_patcher import ModelPatcher
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from ....realcompo_core.errors import InputError, within
 from ....realcompo_core.sampling.attention import Layers
+from ....realcompo_core.sampling.coordinates import Coordinates
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.settings import BalancerSettings, Mode
 from ....realcompo_core.words.grounding import grounded
 from ..model.readers.families import reader_of
+from .noising import check_mixing
 
 MASK_FUNCTION = "denoise_mask_function"  # in model options: called by the host's inpainting
 
@@ -34,7 +37,8 @@ def check_layout(name: str, positive: list[dict]) -> None:
             "or sample without guidance and in the mode fixed. "
             "If it is connected, a node in between drops the layout: Conditioning (Concat) and "
             "(Average) keep that of conditioning_to only, and some nodes keep none. Put such nodes "
-            "before it, or use Conditioning (Combine)."
+            "before it, use Conditioning (Combine), or RealCompo Tie Layout behind a node that has "
+            "encoded the prompt itself."
         )
         raise InputError(f"{name} positive", "a conditioning with a layout", "one without", fix)
 
@@ -53,31 +57,18 @@ def check_latent(patcher: ModelPatcher, latent: Tensor) -> None:
     raise InputError("latent_image", expected, got, fix)
 
 
-def check_flat(name: str, patcher: ModelPatcher) -> None:
-    """Raise :class:`InputError` for a model whose latents have a time."""
-    latent = patcher.get_model_object("latent_format")
-    if latent.latent_dimensions == 2:
-        return
-    got = f"{type(patcher.model).__name__}, whose latents have a time"
-    fix = "Use another model, or one of the modes text only and spatial only."
-    raise InputError(f"{name} model", "a model of flat latents", got, fix)
-
-
 def check_pair(text: ModelPatcher, spatial: ModelPatcher) -> None:
-    """Raise :class:`InputError` unless both models' latents and sigmas mean the same."""
-    for name, patcher in (("text", text), ("spatial", spatial)):
-        check_flat(name, patcher)
+    """Raise :class:`InputError` unless both models' latents mean the same.
+
+    Formats that only look alike, of as many channels (SD3's and Flux's), are of different VAEs.
+    """
     formats = [patcher.get_model_object("latent_format") for patcher in (text, spatial)]
     alike = type(formats[0]) is type(formats[1])
     if not alike or formats[0].scale_factor != formats[1].scale_factor:
         got = " and ".join(type(form).__name__ for form in formats)
-        fix = "Use two models of one family."
+        fix = "Use two models that share a VAE (docs/branches.md lists which do)."
         raise InputError("spatial model", "the text model's latent format", got, fix)
-    samplings = [type(patcher.get_model_object("model_sampling")) for patcher in (text, spatial)]
-    if samplings[0].noise_scaling is not samplings[1].noise_scaling:
-        got = " and ".join(_bases(sampling) for sampling in samplings)
-        fix = "Don't mix flow and diffusion models."
-        raise InputError("spatial model", "the text model's sampling type", got, fix)
+    check_mixing(text, spatial)
 
 
 def check_masks(text: ModelPatcher, spatial: ModelPatcher, mask: Tensor | None) -> None:
@@ -93,8 +84,8 @@ def check_masks(text: ModelPatcher, spatial: ModelPatcher, mask: Tensor | None) 
     raise InputError("spatial model", "a model that leaves the inpainting mask as it is", got, fix)
 
 
-def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
-    """Return the schedule of a run's sigmas [steps + 1].
+def schedule_of(sigmas: Tensor, settings: BalancerSettings, coordinates: Coordinates) -> Schedule:
+    """Return the schedule of a run's sigmas [steps + 1], which mean what ``coordinates`` say.
 
     Raises :class:`InputError` where they are not numbers, and for two branches where they ascend.
     """
@@ -110,8 +101,5 @@ def schedule_of(sigmas: Tensor, settings: BalancerSettings) -> Schedule:
             "be put back (FlipSigmas, restarts) in the modes text only and spatial only."
         )
         raise InputError("sigmas", "noise levels that descend", "some that ascend", fix)
-    return Schedule(values, settings.warmup_steps(len(values) - 1), settings.every)
-
-
-def _bases(sampling: type) -> str:
-    return "+".join(base.__name__ for base in sampling.__bases__)
+    schedule = Schedule(values, 0, settings.every, coordinates)
+    return replace(schedule, warmup=settings.warmup_steps(schedule.steps, schedule.blank))

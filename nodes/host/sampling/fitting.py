@@ -12,6 +12,15 @@ from ....realcompo_core.errors import InputError
 from ..model.compiling import COMPILE_KEY
 
 FAMILIES = {768: "SD1.5", 1024: "SD2", 1280: "the SDXL refiner", 2048: "SDXL"}
+# Where a network's settings tell how many values it takes for each token of the text.
+WIDTHS = (
+    "context_dim",
+    "context_in_dim",
+    "cap_feat_dim",
+    "cond_seq_dim",
+    "joint_attention_dim",
+    "text_feat_dim",
+)
 CHANGING = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL)
 
 
@@ -40,8 +49,8 @@ def _text_width(patcher: ModelPatcher) -> int | None:
     if keys - {COMPILE_KEY}:
         return None
     config = getattr(getattr(patcher.model, "model_config", None), "unet_config", {})
-    width = config.get("context_dim")
-    return width if isinstance(width, int) else None
+    widths = [config[name] for name in WIDTHS if isinstance(config.get(name), int)]
+    return widths[0] if len(widths) == 1 else None
 
 
 def _foreign_text(field: str, width: int, got: int, lent: bool) -> InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakMethod
 
 from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
@@ -30,11 +31,14 @@ from .checks import (
     schedule_of,
 )
 from .fitting import check_conditionings
+from .folding import check_still
 from .holding import HoldingSampler
 from .latent_guidance import guidances_of, wrap_sampling
+from .noising import bridge_of, coordinates_of
 from .own_functions import give_own_functions
 from .prepared_model import PreparedModel
 from .randomness import OwnRandomness, restore, state_of
+from .regional_attention import regional_of
 
 ADDITIONAL = "realcompo_spatial"
 ONE_SIDED = {Mode.TEXT_ONLY: Side.TEXT, Mode.SPATIAL_ONLY: Side.SPATIAL}
@@ -49,13 +53,35 @@ def place_boxes(guider: CFGGuider, noise: Tensor) -> None:
         place_in_areas(conds, *noise.shape[-2:])
 
 
+def _weakly(method: Callable) -> Callable:
+    """A method of an object that the function does not keep alive.
+
+    A guider holds the patcher that holds this function. In a cycle they would wait for a garbage
+    collection, and the user's models with them; and where it finds both at once, the host's list of
+    loaded models loses them.
+    """
+    found = WeakMethod(method)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        still = found()
+        if still is None:
+            raise RuntimeError("this model's guider is gone")
+        return still(*args, **kwargs)
+
+    return called
+
+
 @dataclass(frozen=True)
 class BranchInputs:
-    """What the user connects for one branch."""
+    """What the user connects for one branch.
+
+    ``cfg`` guides it by its prompt; None stands for the run's own.
+    """
 
     patcher: ModelPatcher
     positive: list
     negative: list
+    cfg: float | None = None
 
     @property
     def groundings(self) -> list[Grounding]:
@@ -86,11 +112,11 @@ class RealCompoGuider(CFGGuider):
         self.side = ONE_SIDED.get(settings.mode, Side.TEXT)  # whose stock run samples
         own = self.inputs[self.side]
         super().__init__(self._patcher(own).clone())
-        wrap_sampling(self.model_patcher, self._sample_in_frame)
+        wrap_sampling(self.model_patcher, _weakly(self._sample_in_frame))
         if settings.mode is Mode.DYNAMIC:
             reserve_gradient_memory(self.model_patcher)
         self.set_conds(own.positive, own.negative)
-        self.set_cfg(cfg)
+        self.set_cfg(cfg if own.cfg is None else own.cfg)
         self.run: HostRun | None = None
         self.holder: CFGGuider | None = None
         with naming(node):
@@ -120,7 +146,9 @@ class RealCompoGuider(CFGGuider):
         with naming(self.node):
             check_latent(self.model_patcher, latent_image)
             self._check_mask(denoise_mask)
-            schedule = schedule_of(sigmas, self.settings)
+            if self.settings.mode not in ONE_SIDED:
+                check_still(latent_image, "use one of the modes text only and spatial only")
+            schedule = schedule_of(sigmas, self.settings, coordinates_of(self.model_patcher))
             self.trace.begin(self.settings, self._layout(), schedule)
             try:
                 if self.settings.mode in ONE_SIDED:
@@ -142,6 +170,8 @@ class RealCompoGuider(CFGGuider):
         noise, latent_image, sigmas, denoise_mask, seed = held
         holder, device = self._spatial_guider(), self.model_patcher.load_device
         start = state_of(device)
+        bridge = bridge_of(holder.model_patcher, schedule.coordinates)
+        own_sigmas = sigmas if bridge is None else bridge.sigma(sigmas)
 
         def beside(options: dict) -> Tensor:
             models = {Side.TEXT: self._own_model(), Side.SPATIAL: self._held(holder, options)}
@@ -152,7 +182,7 @@ class RealCompoGuider(CFGGuider):
             return stock()
 
         holding = HoldingSampler(beside)
-        holder.sample(noise, latent_image, holding, sigmas, denoise_mask, None, True, seed)
+        holder.sample(noise, latent_image, holding, own_sigmas, denoise_mask, None, True, seed)
         return holding.result
 
     def inner_sample(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -194,12 +224,11 @@ class RealCompoGuider(CFGGuider):
     ) -> Tensor:
         """The sampler runs beside the latent that attention moves."""
         run = self.run
-        run.keep(mask)
+        run.keep(mask, latent_image, noise)
         place_boxes(self, noise)
-        told = run.frame.reporting(callback)
+        told = run.reporting(callback)
         samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
-        run.make_pending_move(sigmas[-1:].to(samples.device))
-        return run.frame.seen(samples)
+        return run.ended(samples, sigmas[-1:].to(samples.device))
 
     def _own_model(self) -> PreparedModel:
         return PreparedModel(self.side.value, self, self.trace.rows)
@@ -207,7 +236,7 @@ class RealCompoGuider(CFGGuider):
     def _held(self, holder: CFGGuider, options: dict) -> PreparedModel:
         """The spatial branch's model, ready in its own stock run with these options."""
         randomness = OwnRandomness(holder.model_patcher.load_device)
-        model = PreparedModel(Side.SPATIAL.value, holder, self.trace.rows, randomness)
+        model = PreparedModel(Side.SPATIAL.value, holder, self.trace.rows, randomness, self.cfg)
         options.pop("multigpu_clones", None)  # the host's work units are the text branch's
         model.options = options
         return model
@@ -227,7 +256,7 @@ class RealCompoGuider(CFGGuider):
         guider = CFGGuider(patcher)
         wrap_sampling(guider.model_patcher, None)  # its moves are shared with the text branch
         guider.set_conds(spatial.positive, spatial.negative)
-        guider.set_cfg(self.cfg)
+        guider.set_cfg(self.cfg if spatial.cfg is None else spatial.cfg)
         give_own_hooks(guider.original_conds)
         return guider
 
@@ -273,7 +302,7 @@ class RealCompoGuider(CFGGuider):
             check_patcher(name, branch.patcher, settings.downsample, settings.layers)
             layouts = distinct_layouts(branch.groundings)
             settings.check_objects(sum(len(layout.objects) for layout in layouts))
-        if dynamic or guidances_of(branch.patcher):
+        if dynamic or guidances_of(branch.patcher) or regional_of(branch.patcher):
             check_layout(name, [options for _, options in branch.positive])
         check_conditionings(branch.patcher, f"{name} positive", branch.positive)
         text = self.inputs[Side.TEXT]

@@ -18,7 +18,9 @@ from ....realcompo_core.sampling.latent_guidance import GuidanceSettings, descen
 from ....realcompo_core.sampling.moving_frame import MovingFrame, movable
 from ....realcompo_core.sampling.schedule import Schedule
 from ..model.gradients import differentiable_patcher, reserve_gradient_memory
-from .checks import check_flat, check_layout
+from .checks import check_layout
+from .folding import check_still, flat, reporting, whole
+from .noising import coordinates_of
 from .objective import Objective
 from .prepared_model import PreparedModel
 
@@ -37,11 +39,7 @@ class LatentGuidance:
     node: str
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
-        """Return a clone that any sampler runs guided, after what it is already guided by.
-
-        Raises :class:`InputError` for a model whose latents have a time.
-        """
-        check_flat("guided", model)
+        """Return a clone that any sampler runs guided, after what it is already guided by."""
         clone = differentiable_patcher(model).clone()
         clone.set_attachments(KEY, (*guidances_of(clone), self))
         wrap_sampling(clone, _sample_guided)
@@ -85,14 +83,14 @@ def guided(
     sigma: Tensor,
     mask: Tensor | float,
     step: int,
-    steps: int,
+    schedule: Schedule,
 ) -> Tensor:
     """Return the latent [B, C, H, W] at which a model is evaluated at this step.
 
     It is the same object if nothing guides the model. ``mask`` is 0 where the latent must stay.
     """
     for guidance in guidances_of(model.guider.model_patcher):
-        if guidance.settings.guides(step, steps):
+        if guidance.settings.guides(step, schedule):
             latent = guidance.moved(model, latent, sigma, mask)
     return latent
 
@@ -101,9 +99,10 @@ class GuidedRun:
     """One sampling run of a guided model, in a frame that moves with the latent."""
 
     def __init__(self, model: PreparedModel, sigmas: Tensor, mask: Tensor | None) -> None:
-        self.model, self.schedule = model, Schedule(sigmas.tolist())
-        self.mask = movable(mask)
-        self.frame = MovingFrame()
+        coordinates = coordinates_of(model.guider.model_patcher)
+        self.model, self.mask = model, movable(None if mask is None else flat(mask))
+        self.schedule = Schedule(sigmas.tolist(), coordinates=coordinates)
+        self.frame = MovingFrame(coordinates)
         self.last_step = -1
 
     def predict(
@@ -115,17 +114,17 @@ class GuidedRun:
         timestep: Tensor,
         options: dict,
     ) -> list[Tensor]:
-        """As the host's ``calc_cond_batch``, at the sampler's latent ``x`` [B, C, H, W]."""
-        latent, step = self.frame.seen(x), self.schedule.step(float(timestep.max()))
+        """As the host's ``calc_cond_batch``, at the sampler's latent ``x`` [B, C, ...]."""
+        latent, step = self.frame.seen(flat(x), timestep), self.schedule.step(float(timestep.max()))
         if step > self.last_step:
             self.last_step = step
             latent = self._moved(latent, timestep, step)
-        found = executor(model, conds, latent, timestep, options)
-        return [self.frame.told(out) for out in found]
+        found = executor(model, conds, whole(latent, model), timestep, options)
+        return [whole(self.frame.told(flat(out)), model) for out in found]
 
     def _moved(self, latent: Tensor, sigma: Tensor, step: int) -> Tensor:
-        moved = guided(self.model, latent, sigma, self.mask, step, self.schedule.steps)
-        self.frame.move(moved - latent)
+        moved = guided(self.model, latent, sigma, self.mask, step, self.schedule)
+        self.frame.move(moved - latent, sigma)
         return moved
 
 
@@ -144,11 +143,12 @@ def _sample_guided(
     model = PreparedModel("guided", guider, Counter())
     model.options = extra_args["model_options"]
     with naming(guidances_of(guider.model_patcher)[0].node):
+        check_still(noise, "sample without the guidance")
         check_layout(model.name, model.positive)
     run = GuidedRun(model, sigmas, mask)
     options = comfy.model_patcher.create_model_options_clone(model.options)
     add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, run.predict, options, True)
     extra_args = extra_args | {"model_options": options}
-    told = run.frame.reporting(callback)
+    told = reporting(callback, run.frame, model.model)
     samples = executor(guider, sigmas, extra_args, told, noise, latent_image, mask, *rest)
-    return run.frame.seen(samples)
+    return whole(run.frame.pictured(flat(samples)), model.model)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ....realcompo_core.sampling.attention import Keys
 from ....realcompo_core.sampling.losses import joint_loss
 from ....realcompo_core.sampling.settings import BalancerSettings
 from ..model.capture import Capture
@@ -19,7 +20,8 @@ class Objective:
 
     ``layers`` chooses what is read of a model for a latent of (height, width) cells. ``loss`` is
     that of what a capture saw [B]. ``name`` tells its evaluations apart from others where they are
-    counted. ``way_out`` is what a user can do where a model has no gradient.
+    counted. ``way_out`` is what a user can do where a model has no gradient. ``keys`` are what a
+    transformer's attention is shared out among.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Objective:
     loss: Callable[[Capture], Tensor]
     way_out: str
     checkpointing: bool = False
+    keys: Keys = Keys.ALL
 
 
 def composition(settings: BalancerSettings) -> Objective:
@@ -42,4 +45,4 @@ def composition(settings: BalancerSettings) -> Objective:
             total = total + joint_loss(maps, objects, settings)
         return total
 
-    return Objective("attention", layers, loss, "set the mode to fixed")
+    return Objective("attention", layers, loss, "set the mode to fixed", keys=settings.keys)

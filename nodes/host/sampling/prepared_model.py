@@ -37,22 +37,25 @@ from ..model.gradients import (
     explaining_missing_backward,
     loss_scale,
 )
+from ..model.patch_state import unchanged_patches
 from ..model.readers.families import reader_of
 from ..model.recomputation import recomputed
 from ..model.repairs import differentiable_options
 from ..model.rows import Watched
 from ..model.unreadable import EVALUATING
 from .cfg import CALC_COND_BATCH, CFG, POST_CFG, Added, lent
+from .folding import flat, whole
 from .objective import Objective
 from .randomness import OwnRandomness, apart
 from .readings import pull_of, readings_of
 from .recorder import KEY as RECORDER
+from .regional_attention import KEY as REGIONAL
 
 COUNTER = "realcompo_rows"
 # Wrappers that decide themselves whether a model is evaluated; a reading needs its evaluation.
 CACHES = ("easycache", "lazycache")
 # Keys of wrappers that treat each row of a batch by itself.
-ROW_BY_ROW = (COUNTER, RECORDER, COMPILE_KEY)
+ROW_BY_ROW = (COUNTER, RECORDER, REGIONAL, COMPILE_KEY)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class PreparedModel:
 
     ``rows`` counts its evaluations under ``name``. ``options`` are one object for a run, in which
     functions of other packs may keep their state; ``added`` is what the sampler adds to them.
-    ``randomness`` is this branch's own where another one's run is the sampler's.
+    ``randomness`` is this branch's own where another one's run is the sampler's, and ``cfg`` that
+    run's scale of guidance.
     """
 
     def __init__(
@@ -82,9 +86,10 @@ class PreparedModel:
         guider: CFGGuider,
         rows: Counter[str],
         randomness: OwnRandomness | None = None,
+        cfg: float | None = None,
     ) -> None:
         self.name, self.guider, self.rows = name, guider, rows
-        self.randomness = randomness
+        self.randomness, self.cfg = randomness, guider.cfg if cfg is None else cfg
         self.options: dict = {}
         self.added = Added()
         self.seed: int | None = None
@@ -136,16 +141,16 @@ class PreparedModel:
         self._count_rows()
         functions = self._own_functions()
         entries = self.added.entries | entries | {POST_CFG: [self._note, *functions]}
-        arguments = latent, sigma, self.options, self.seed
+        arguments = whole(latent, self.model), sigma, self.options, self.seed
         with self._as_current_patcher(), self._own_randomness(), lent(self.options, entries):
-            guided = CFGGuider.outer_predict_noise(self.guider, *arguments)
+            guided = flat(CFGGuider.outer_predict_noise(self.guider, *arguments))
         cond, uncond = self.last or (guided, guided)
         own = guided if functions or self._guides() else None
         return self._checked(Denoised(cond, uncond, own), latent, sigma)
 
     def _note(self, args: dict) -> Tensor:
         """Keep what is guided, as the first function after guidance."""
-        self.last = args["cond_denoised"], args["uncond_denoised"]
+        self.last = flat(args["cond_denoised"]), flat(args["uncond_denoised"])
         return args["denoised"]
 
     def _own_functions(self) -> list[Callable]:
@@ -153,7 +158,9 @@ class PreparedModel:
         return [function for function in found if function not in self.added.functions]
 
     def _guides(self) -> bool:
-        """Whether more than plain guidance happens to what the model predicts."""
+        """Whether more than the run's plain guidance happens to what the model predicts."""
+        if self.guider.cfg != self.cfg:
+            return True
         if CFG in self.options or CFG in self.added.entries:
             return True
         transformer = self.guider.model_options.get("transformer_options", {})
@@ -178,19 +185,21 @@ class PreparedModel:
 
         Evaluates the positive conditionings alone, up to the last layer that is read.
         """
-        pulls = []
+        pulls, latent = [], whole(latent, self.model)
         for conds in _by_hooks(grounded(self.positive)):
             capture = self._capture(conds, latent, objective)
             options = capture.install(self.options, EARLY_EXIT)
             self._make_reading(options, f"{self.name} {objective.name}")
-            with self._as_current_patcher(), self._no_randomness(), uncompiled():
+            kept = unchanged_patches(self.options)
+            with self._as_current_patcher(), self._no_randomness(), uncompiled(), kept:
                 _, pull = self._read(capture, objective, conds, latent, sigma, options, gradient)
                 pulls.append(pull)
-        return sum(pulls[1:], pulls[0]) if pulls else Pull.none(latent)
+        return sum(pulls[1:], pulls[0]) if pulls else Pull.none(flat(latent))
 
     def _capture(self, conds: list[dict], latent: Tensor, objective: Objective) -> Capture:
         size, reader = (latent.shape[-2], latent.shape[-1]), reader_of(self.model)
-        return Capture(self._watched(conds, size), reader, objective.layers(reader, size), latent)
+        layers, keys = objective.layers(reader, size), objective.keys
+        return Capture(self._watched(conds, size), reader, layers, latent, keys)
 
     def _watched(self, conds: list[dict], size: tuple[int, int]) -> dict[UUID, Watched]:
         """What to read; the objects of several layouts are numbered on from one to the next."""
@@ -213,12 +222,12 @@ class PreparedModel:
         options: dict,
         gradient: bool,
     ) -> tuple[Tensor, Pull]:
-        """Evaluate with a capture installed; the prediction is [B, C, H, W]."""
+        """Evaluate with a capture installed; the prediction is as the host makes it."""
         options.pop("multigpu_clones", None)  # the host's other devices work without gradients
         if gradient:
             return self._differentiate(capture, objective, conds, latent, sigma, options)
         (out,) = comfy.samplers.calc_cond_batch(self.model, [conds], latent, sigma, options)
-        return out, pull_of(capture, objective, latent)
+        return out, pull_of(capture, objective, flat(latent))
 
     def _differentiate(
         self,
@@ -237,11 +246,12 @@ class PreparedModel:
                 self.model, [conds], leaf, sigma.clone(), options
             )
             if capture.idle:  # none of these conditionings is active at this sigma
-                return out.detach(), Pull.none(latent)
+                return out.detach(), Pull.none(flat(latent))
             losses = objective.loss(capture)
             scale = loss_scale(self.model)
             (gradient,) = torch.autograd.grad(losses.sum() * scale, leaf)
-            return out.detach(), Pull(losses.detach(), gradient / scale, readings_of(capture))
+            gradient = flat(gradient) / scale
+            return out.detach(), Pull(losses.detach(), gradient, readings_of(capture))
 
     def _recomputed(self, capture: Capture, objective: Objective) -> Any:
         if not (objective.checkpointing or capture.reader.checkpoints):
@@ -278,7 +288,8 @@ class PreparedModel:
 
     def _modules(self) -> list[nn.Module]:
         """Every module that the positive conditioning runs through."""
-        patchers = [self.guider.model_patcher, *self.guider.loaded_models]
+        patcher = self.guider.model_patcher
+        patchers = [patcher, *self.guider.loaded_models, *patcher.model_patches_models()]
         found = [getattr(patcher, "model", None) for patcher in patchers]
         for control in _controls(self.positive):
             found += [getattr(control, "control_model", None), getattr(control, "t2i_model", None)]
@@ -309,8 +320,10 @@ class PreparedModel:
         wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[COUNTER] = [self._counting(name)]
 
     def _counting(self, name: str) -> Callable:
+        rows = self.rows  # not this object: it holds the options, which will hold the function
+
         def count(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            self.rows[name] += x.shape[0]
+            rows[name] += x.shape[0]
             return executor(x, *args, **kwargs)
 
         return count

@@ -11,13 +11,14 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....realcompo_core.errors import naming
-from ....realcompo_core.sampling.attention import Layers
+from ....realcompo_core.sampling.attention import Keys, Layers
 from ....realcompo_core.sampling.schedule import Schedule
 from ....realcompo_core.sampling.trace import Step, Trace
 from ....realcompo_core.words.grounding import OPTION, Grounding, grounded
 from ..model.capture import Capture, reads_only, watch
 from ..model.readers.families import reader_of
 from ..model.rows import Watched
+from .folding import check_still
 from .readings import readings_of
 
 KEY = "realcompo_recorder"
@@ -36,9 +37,10 @@ class Recorder:
         layers: Layers,
         trace: Trace,
         node: str,
+        keys: Keys = Keys.ALL,
     ) -> None:
         self.groundings, self.trace, self.node = groundings, trace, node
-        self.downsample, self.layers = downsample, layers
+        self.downsample, self.layers, self.keys = downsample, layers, keys
         self.schedule = Schedule([0.0])
         self.guider: Any = None
         self.latent: Tensor | None = None  # at which the guider asks for a prediction
@@ -52,11 +54,21 @@ class Recorder:
         clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self._evaluate)
         return clone
 
-    def _sample(self, executor: Callable, guider: Any, sigmas: Tensor, *rest: Any) -> Tensor:
+    def _sample(
+        self,
+        executor: Callable,
+        guider: Any,
+        sigmas: Tensor,
+        extra_args: dict,
+        callback: Callable | None,
+        noise: Tensor,
+        *rest: Any,
+    ) -> Tensor:
+        check_still(noise, "sample without RealCompo Attention Capture")
         self.trace.restart()
         self.guider, self.schedule = guider, Schedule(sigmas.tolist())
         self.trace.total_steps, self.trace.layout = self.schedule.steps, self.groundings[0].layout
-        samples = executor(guider, sigmas, *rest)
+        samples = executor(guider, sigmas, extra_args, callback, noise, *rest)
         self.trace.end(guider.inner_model.process_latent_out(samples.float()))
         return samples
 
@@ -109,7 +121,8 @@ class Recorder:
             size = (latent.shape[-2], latent.shape[-1])
             reader = reader_of(model)
             layers = reader.chosen(self.downsample, self.layers, size)
-            self.capture = Capture(self._watched(conds, size), reader, layers, latent)
+            watched = self._watched(conds, size)
+            self.capture = Capture(watched, reader, layers, latent, self.keys)
         return self.capture
 
     def _watched(self, conds: list, size: tuple[int, int]) -> dict[UUID, Watched]:

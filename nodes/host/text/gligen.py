@@ -35,7 +35,7 @@ def gligen_option(gligen: Any, clip: Any, layout: Layout) -> tuple[str, Any, lis
     phrases = dict.fromkeys(placed.phrase for placed in layout.objects)
     pooled = {phrase: _pooled(clip, phrase) for phrase in phrases}
     for encoded in pooled.values():
-        _check_width(gligen.model.key_dim, encoded.shape[-1])
+        _check_width(gligen.model.key_dim, 0 if encoded is None else encoded.shape[-1])
     boxes = [(pooled[placed.phrase], *_cells(placed.box)) for placed in layout.objects]
     return "position", gligen, boxes
 
@@ -83,7 +83,7 @@ def _check_width(expected: int, got: int) -> None:
     if expected != got:
         fix = "GLIGEN is for SD1.5 alone: leave gligen empty, or place with a ControlNet."
         texts = f"a CLIP whose texts have {expected} values, as GLIGEN was trained with"
-        raise InputError("gligen", texts, f"one of {got}", fix)
+        raise InputError("gligen", texts, f"one of {got}" if got else "one of rows alone", fix)
 
 
 def _pooled(clip: Any, phrase: str) -> Any:

@@ -36,7 +36,7 @@ from ..model.gradients import (
 from ..model.readers.families import unet_of
 from ..model.recomputation import recomputed
 from ..sampling.holding import HoldingSampler
-from ..text.tokenizer import tokenizer_of
+from ..text.tokenizer import prompt_of
 from .checkpoints import Checkpoint, Folder
 from .key_adapter import KeyAdapter
 from .noise_evaluations import EXAMPLE, NoiseEvaluations
@@ -168,8 +168,8 @@ class Trainer:
         conditioning = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(example.prompt))
         options: dict[str, Any] = {EXAMPLE: example}
         if len(example.phrases) > 1:
-            tokenizer = tokenizer_of(self.clip)
-            options[OPTION] = Grounding.anywhere(example.phrases, example.prompt, tokenizer)
+            encoders = prompt_of(self.clip, example.prompt).encoders
+            options[OPTION] = Grounding.anywhere(example.phrases, encoders)
         return node_helpers.conditioning_set_values(conditioning, options)
 
     def _teach(

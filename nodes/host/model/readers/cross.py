@@ -1,4 +1,4 @@
-"""Families whose image attends to the text alone: PixArt, Wan, Cosmos-Predict2."""
+"""Families whose image attends to the text alone: PixArt, Wan, Cosmos-Predict2, Anima."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Wan(CrossAttention):
 
 
 class Cosmos2(CrossAttention):
-    """Its patches have a size of their own name."""
+    """Reads Cosmos-Predict2 and Anima, whose patch size has a name of its own."""
 
     def patch(self) -> int:
         """Return the patch size of its pictures."""

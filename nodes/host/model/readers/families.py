@@ -9,11 +9,15 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from .....realcompo_core.errors import InputError
 from .aura_flow import AuraFlow
 from .cross import Cosmos2, PixArt, Wan
+from .ernie import Ernie
 from .flux import Flux
 from .hidream import HiDream
 from .hunyuan_image import HunyuanImage
+from .ideogram4 import Ideogram4
+from .krea2 import Krea2
+from .lens import Lens
 from .lumina import Lumina
-from .omnigen2 import OmniGen2
+from .omnigen2 import Boogu, OmniGen2
 from .qwen_image import QwenImage
 from .reader import Reader
 from .sd3 import SD3
@@ -33,10 +37,18 @@ READERS: dict[str, type[Reader]] = {
     "pixart.pixartms.PixArtMS": PixArt,
     "wan.model.WanModel": Wan,
     "cosmos.predict2.MiniTrainDIT": Cosmos2,
+    # Only newer hosts have these.
+    "anima.model.Anima": Cosmos2,
+    "krea2.model.SingleStreamDiT": Krea2,
+    "ernie.model.ErnieImageModel": Ernie,
+    "boogu.model.BooguTransformer2DModel": Boogu,
+    "lens.model.LensTransformer2DModel": Lens,
+    "ideogram4.model.Ideogram4Transformer2DModel": Ideogram4,
 }
 NAMES = (
     "Stable Diffusion 1.x, 2.x, SDXL, 3 and 3.5, Flux.1, Flux.2, Chroma, Qwen-Image, Z-Image, "
-    "Lumina 2, AuraFlow, HunyuanImage, HiDream, OmniGen 2, PixArt, Wan text-to-image, Cosmos 2"
+    "Lumina 2, AuraFlow, HunyuanImage, HiDream, OmniGen 2, PixArt, Wan text-to-image, Cosmos 2, "
+    "Anima, Krea 2, Ernie-Image, Boogu, Lens, Ideogram 4"
 )
 
 

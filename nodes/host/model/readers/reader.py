@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
-from .....realcompo_core.sampling.attention import Layers
+from .....realcompo_core.sampling.attention import Keys, Layers
 
 Size = tuple[int, int]  # height and width
 
@@ -40,6 +40,19 @@ class TextRows:
 
     count: int
     added: int = 0
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where image and text are among a layer's tokens.
+
+    ``grid`` is the image's rows and columns, ``image`` its first query; ``texts`` are the first
+    keys of the text, several where a batch repeats it.
+    """
+
+    grid: Size
+    image: int
+    texts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -79,8 +92,10 @@ class Seen(ABC):
         """
 
     @abstractmethod
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
         """Return the attention of some tokens of the text encoder's [B, T, h, w], 0..1.
+
+        It is a share of the attention to these ``keys``.
 
         Raises :class:`~..unreadable.UnreadableError` for tokens that the layer does not have.
         """
@@ -106,6 +121,7 @@ class Reader(ABC):
 
     gradient_memory: float
     checkpoints = False
+    hears_override = True  # whether its attention gets the transformer options
 
     def __init__(self, network: Any) -> None:
         self.network = network
@@ -128,6 +144,17 @@ class Reader(ABC):
     @abstractmethod
     def recomputable(self, read: Sequence[Layer]) -> list[nn.Module]:
         """Return the blocks that checkpointing recomputes in a pass that reads these layers."""
+
+    @abstractmethod
+    def announcers(self) -> list[nn.Module]:
+        """Return the modules after whose call the next attention is from image to text."""
+
+    @abstractmethod
+    def site(self, keys: int, text: TextRows, size: Size, options: Mapping[str, Any]) -> Site:
+        """Return where image and text are in a layer with so many keys.
+
+        ``size`` is that of the latent in cells, ``options`` are the layer's transformer options.
+        """
 
     @abstractmethod
     def install(

@@ -19,8 +19,8 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
 from .....realcompo_core.errors import InputError
-from .....realcompo_core.sampling.attention import Layers, joint_probabilities
-from ..attention_calls import OVERRIDE, replaced_attention
+from .....realcompo_core.sampling.attention import Keys, Layers, joint_probabilities
+from ..attention_calls import MASKS, OVERRIDE, replaced_attention
 from ..unreadable import UnreadableError
 from .placing import SECOND_QUARTER, THIRDS, Share
 from .reader import (
@@ -28,6 +28,7 @@ from .reader import (
     Layer,
     Reader,
     Seen,
+    Site,
     Size,
     TextRows,
     check_factor,
@@ -35,6 +36,7 @@ from .reader import (
 )
 
 KEY = "realcompo_reader"
+POST_INPUT = "post_input"  # patches of a network's first tokens; USO adds some before the text's
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ class Transformer(Reader):
     gradient_memory = 2.5
     checkpoints = True
     placing: Share = SECOND_QUARTER
-    hears_override = True  # whether its attention gets the transformer options
 
     def layers(self) -> list[Layer]:
         """Return the layers between image and text, in execution order."""
@@ -87,6 +88,16 @@ class Transformer(Reader):
     def spans(self, keys: int, image: int, text: TextRows) -> Spans:
         """Return where image and text begin among so many keys, ``image`` of them the latent's."""
         raise NotImplementedError
+
+    def announcers(self) -> list[nn.Module]:
+        """Return the modules that attend."""
+        return [layer.module for layer in self.layers()]
+
+    def site(self, keys: int, text: TextRows, size: Size, options: Mapping[str, Any]) -> Site:
+        """Return where all tokens of the latent and the text's rows are."""
+        rows, columns = self.grid(size)
+        spans = self.spans(keys, rows * columns, text)
+        return Site((rows, columns), spans.image, (spans.text,))
 
     def usual(self) -> list[Layer]:
         """Return the layers that place objects best, as far as is known."""
@@ -130,6 +141,10 @@ class Transformer(Reader):
         transformer = options.setdefault("transformer_options", {})
         if self.hears_override:
             transformer[OVERRIDE] = listener.override(transformer.get(OVERRIDE))
+        patches = transformer.get("patches", {})
+        if POST_INPUT in patches:
+            counted = listener.counting(patches[POST_INPUT])
+            transformer["patches"] = patches | {POST_INPUT: counted}
         add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, listener.around, options, True)
 
 
@@ -137,26 +152,30 @@ class Transformer(Reader):
 class JointAttention(Seen):
     """One layer's queries and keys [rows, heads, tokens, d], of a latent of ``size`` cells.
 
-    ``mask`` is added to its logits [rows or 1, heads or 1, tokens or 1, tokens].
+    ``mask`` is added to its logits [rows or 1, heads or 1, tokens or 1, tokens]. Patches have put
+    ``added`` tokens before those of the text.
     """
 
     reader: Transformer
     size: Size
     mask: Tensor | None
+    added: int = 0
 
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens [B, T, h, w], under a softmax over all keys."""
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w], under a softmax over these keys."""
         rows, columns = self.reader.grid(self.size)
-        image, keys = rows * columns, self.k.shape[2]
-        spans = self.reader.spans(keys, image, text)
+        image = rows * columns
+        text = TextRows(text.count + self.added, text.added + self.added)
+        spans = self.reader.spans(self.k.shape[2], image, text)
         self._check(spans, image, text)
-        queries = slice(spans.image, spans.image + image)
-        q, mask = self.q[:, :, queries], self.mask
-        if mask is not None and mask.shape[2] > 1:
-            mask = mask[:, :, queries]
-        chosen = [spans.text + text.added + token for token in tokens]
+        queries, k, start = slice(spans.image, spans.image + image), self.k, 0
+        if keys is Keys.TEXT:  # a copy, so that the others need not be kept for it
+            start = spans.text
+            k = k[:, :, start : start + text.count].clone()
+        mask = self._masked(queries, slice(start, start + k.shape[2]))
+        chosen = [spans.text - start + text.added + token for token in tokens]
         with _kept_whole():
-            found = joint_probabilities(q, self.k, chosen, mask)
+            found = joint_probabilities(self.q[:, :, queries], k, chosen, mask)
         return found.unflatten(-1, (rows, columns))
 
     def of(self, rows: Sequence[int], given: Given) -> Seen:
@@ -169,6 +188,13 @@ class JointAttention(Seen):
             mask = chosen_rows(mask, rows)
         q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
         return replace(self, q=q, k=k, mask=mask)
+
+    def _masked(self, queries: slice, keys: slice) -> Tensor | None:
+        """The mask of some of the queries and keys."""
+        if self.mask is None:
+            return None
+        mask = self.mask[..., keys]
+        return mask[:, :, queries] if mask.shape[2] > 1 else mask
 
     def _check(self, spans: Spans, image: int, text: TextRows) -> None:
         """A family may put its tokens in another order some day, or a patch may add some."""
@@ -192,7 +218,9 @@ class _Listener:
     ) -> None:
         self.reader, self.layers, self.report, self.last = reader, layers, report, last
         self.next: Layer | None = None  # whose attention comes next
+        self.options: Mapping[str, Any] = {}
         self.size: Size = (0, 0)
+        self.added = 0
 
     def __deepcopy__(self, memo: dict) -> _Listener:
         return self  # hosts deep-copy model options; it listens to the same modules
@@ -209,8 +237,8 @@ class _Listener:
         **kwargs: Any,
     ) -> Tensor:
         """Apply the model to a latent [B, C, H, W] or [B, C, 1, H, W], as a wrapper of the host."""
-        _check_frames(x)
-        self.size = (x.shape[-2], x.shape[-1])
+        check_frames(x)
+        self.options, self.size = transformer_options, (x.shape[-2], x.shape[-1])
         with self._listening():
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
@@ -242,10 +270,28 @@ class _Listener:
             return
         q, k = (_heads_first(t, heads, skip_reshape) for t in (q, k))
         k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1) if k.shape[1] < q.shape[1] else k
-        mask = None if mask is None else _additive(mask, q.dtype)
-        self.report(JointAttention(layer, q, k, self.reader, self.size, mask))
+        mask = self._mask(q, k) if mask is None else additive(mask, q.dtype)
+        self.report(JointAttention(layer, q, k, self.reader, self.size, mask, self.added))
         if self.last and layer is self.layers[-1]:
             self.last()
+
+    def counting(self, patches: Sequence[Callable]) -> list[Callable]:
+        """Return patches of the network's first tokens, and between them counts of the text's."""
+
+        def before(args: dict) -> dict:
+            self.added = -_text_tokens(args)
+            return args
+
+        def after(args: dict) -> dict:
+            self.added += _text_tokens(args)
+            return args
+
+        return [before, *patches, after]
+
+    def _mask(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """What masks the call after this one has heard it: no override does so before."""
+        masks = None if self.reader.hears_override else self.options.get(MASKS)
+        return masks and masks(q, q.shape[2], k.shape[2], self.options)
 
     @contextmanager
     def _listening(self) -> Generator[None]:
@@ -259,7 +305,7 @@ class _Listener:
             try:
                 yield
             finally:
-                self.next = None
+                self.next, self.options, self.added = None, {}, 0
 
     def _announcing(self, layer: Layer) -> Callable:
         def announce(module: nn.Module, args: tuple) -> None:
@@ -283,12 +329,19 @@ def _kept_whole() -> Any:
     return torch.autograd.graph.saved_tensors_hooks(Tensor.detach, lambda kept: kept)
 
 
+def _text_tokens(args: dict) -> int:
+    return args["txt"].shape[1] if "txt" in args else 0
+
+
 def _heads_first(t: Tensor, heads: int, already: bool) -> Tensor:
     return t if already else t.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as the host's attention reads it, of four dimensions and added to the logits."""
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a mask as the host reads it, added to logits [rows, heads, queries, keys].
+
+    Each of these but the last may be 1.
+    """
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim == 3:
@@ -300,7 +353,8 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask
 
 
-def _check_frames(x: Tensor) -> None:
+def check_frames(x: Tensor) -> None:
+    """Raise :class:`InputError` for a latent [B, C, T, H, W] of several frames."""
     if x.ndim == 5 and x.shape[2] > 1:
         fix = "Use a latent of length 1, or the mode fixed."
         raise InputError("attention", "a latent of one frame", f"{x.shape[2]} frames", fix)

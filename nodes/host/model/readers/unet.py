@@ -11,13 +11,20 @@ from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
 from torch import Tensor, nn
 
-from .....realcompo_core.sampling.attention import Layers, token_probabilities
+from .....realcompo_core.sampling.attention import (
+    Keys,
+    Layers,
+    joint_probabilities,
+    token_probabilities,
+)
+from ..attention_calls import MASKS
 from ..unreadable import UnreadableError
 from .reader import (
     Given,
     Layer,
     Reader,
     Seen,
+    Site,
     Size,
     TextRows,
     check_factor,
@@ -84,6 +91,19 @@ class UNet(Reader):
         large = [module for module in self.network.modules() if isinstance(module, LARGE)]
         return [module for module in large if id(module) not in kept]
 
+    def announcers(self) -> list[nn.Module]:
+        """Return what makes keys of the text: the attention comes after it, patched or not."""
+        found: list[nn.Module] = []
+        for layer in self.layers():
+            transformer: Any = layer.module
+            found.append(transformer.transformer_blocks[layer.key[2]].attn2.to_k)
+        return found
+
+    def site(self, keys: int, text: TextRows, size: Size, options: Mapping[str, Any]) -> Site:
+        """Return the layer's own grid, and the text as often as a batch repeats it."""
+        height, width = options["activations_shape"][-2:]
+        return Site((height, width), 0, tuple(range(0, keys - text.count + 1, text.count)) or (0,))
+
     def install(
         self,
         options: dict,
@@ -106,11 +126,13 @@ class UNet(Reader):
 class CrossAttention(Seen):
     """One block's queries [rows, pixels, heads*d] and keys [rows, text tokens, heads*d].
 
-    ``trail`` follows them through patches of other packs, if there are any. Of a prompt's rows of
-    text a patch keeps one in ``stride``.
+    ``mask`` is added to its logits [rows or 1, 1, pixels, text tokens]. ``trail`` follows them
+    through patches of other packs, if there are any. Of a prompt's rows of text a patch keeps one
+    in ``stride``.
     """
 
     options: Mapping[str, Any]
+    mask: Tensor | None = None
     trail: Trail | None = None
     stride: int = 1
 
@@ -126,8 +148,8 @@ class CrossAttention(Seen):
             return self._chosen(rows, stride)
         return self._chosen(rows, 1)
 
-    def maps(self, tokens: Sequence[int], text: TextRows) -> Tensor:
-        """Return the attention of some tokens [B, T, h, w], under a softmax over the text.
+    def maps(self, tokens: Sequence[int], text: TextRows, keys: Keys) -> Tensor:
+        """Return the attention of some tokens [B, T, h, w]; the text is all that there is.
 
         A batch with a longer text repeats this one, which then shares each token's probability.
         """
@@ -135,14 +157,23 @@ class CrossAttention(Seen):
         if self.stride > 1 and (count % CHUNK or max(tokens) >= count):
             expected = f"text in chunks of {CHUNK} tokens"
             raise UnreadableError(expected, f"one in {self.stride} of {text.count} rows")
-        found = token_probabilities(self.q, self.k, self.options["n_heads"], tokens)
+        found = self._probabilities(tokens)
         height, width = self.options["activations_shape"][-2:]
         repeats = self.k.shape[1] // count
         return repeats * found.unflatten(-1, (height, width))
 
+    def _probabilities(self, tokens: Sequence[int]) -> Tensor:
+        heads = self.options["n_heads"]
+        if self.mask is None:
+            return token_probabilities(self.q, self.k, heads, tokens)
+        q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (self.q, self.k))
+        return joint_probabilities(q, k, tokens, self.mask)
+
     def _chosen(self, rows: Sequence[int], stride: int) -> Seen:
-        q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
-        return replace(self, q=q, k=k, stride=stride)
+        q, k, mask = chosen_rows(self.q, rows), chosen_rows(self.k, rows), self.mask
+        if mask is not None and len(mask) > 1:
+            mask = chosen_rows(mask, rows)
+        return replace(self, q=q, k=k, mask=mask, stride=stride)
 
     def _unlike(self, stock: tuple[int, int, int]) -> UnreadableError:
         rows, cells, tokens = stock
@@ -202,7 +233,9 @@ class AttentionPatch:
 
 def _reporting(report: Callable[[Seen], None], layer: Layer, trail: Trail | None) -> Callable:
     def see(q: Tensor, k: Tensor, options: dict) -> None:
-        report(CrossAttention(layer, q, k, options, trail))
+        masks = options.get(MASKS)
+        mask = masks and masks(q, q.shape[1], k.shape[1], options)
+        report(CrossAttention(layer, q, k, options, mask, trail))
 
     return see
 
