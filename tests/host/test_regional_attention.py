@@ -379,7 +379,7 @@ def recorder(host: Host, positive: list, factor: int, trace: Any) -> Any:
     kind = host.pack("nodes.host.sampling.recorder").Recorder
     layers = host.pack("realcompo_core.sampling.attention").Layers
     option = host.pack("realcompo_core.words.grounding").OPTION
-    return kind([positive[0][1][option]], factor, layers.ALL, trace)
+    return kind([positive[0][1][option]], factor, layers.ALL, trace, "test")
 
 
 def sampled(name: str, model: Any, positive: list, sampler: Any = None) -> Tensor:
