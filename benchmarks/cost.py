@@ -20,6 +20,7 @@ import torch
 
 from testkit.host import Host
 from testkit.quiet_host import quiet_host
+from testkit.random_models import MODELS, WIDE, write
 from testkit.scene import Scene
 
 from . import ROOT
@@ -132,7 +133,7 @@ class Bench:
         self, outputs: Outputs, cells: int, *, scene: dict | None = None, **sampling: Any
     ) -> Image:
         """Sample an image of ``cells`` latent cells a side."""
-        graph = Scene(width=CELL * cells, height=CELL * cells, **scene or {})
+        graph = Scene(width=CELL * cells, height=CELL * cells, family=WIDE, **scene or {})
         ready = ("model", "text", "spatial", "negative")
         self.host.run(graph, **{name: getattr(graph, name) for name in ready})
         wanted = outputs(graph, {"seed": next(self.seeds)} | sampling)
@@ -141,7 +142,7 @@ class Bench:
 
     def unet(self) -> torch.nn.Module:
         """Return the module that evaluations run through."""
-        scene = Scene()
+        scene = Scene(family=WIDE)
         return self.host.run(scene, model=scene.model)["model"].model.diffusion_model
 
 
@@ -288,6 +289,7 @@ def main() -> None:
     """Measure, print and write the report."""
     options = arguments()
     with quiet_host() as host:
+        write(MODELS, [WIDE])
         found = rounded(measure(Bench(host), QUICK if options.quick else Plan()))
         text = report(found, BALANCED)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ import torch
 
 from testkit.host import Host
 from testkit.quiet_host import quiet_host
-from testkit.random_models import SD15, SDXL, Family, random_weight
+from testkit.random_models import REAL_WIDTH, SD15, SDXL, Family, random_weight
 from testkit.scene import Scene
 
 from . import ROOT
@@ -34,6 +34,7 @@ UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
     "sd15": (
         SD15,
         {
+            "model_channels": REAL_WIDTH,
             "num_res_blocks": [2, 2, 2, 2],
             "channel_mult": (1, 2, 4, 4),
             "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
@@ -44,6 +45,7 @@ UNETS: dict[str, tuple[Family, dict[str, Any]]] = {
     "sdxl": (
         SDXL,
         {
+            "model_channels": REAL_WIDTH,
             "num_res_blocks": [2, 2, 2],
             "channel_mult": (1, 2, 4),
             "transformer_depth": [0, 0, 2, 2, 10, 10],

@@ -32,7 +32,7 @@ from .tables import rounded, say
 from .true_shapes import SHAPES, TrueShape
 
 META, CPU = torch.device("meta"), torch.device("cpu")
-TOKENS = ((1, 2), (3, 4))  # of two objects
+TOKENS = (1, 2, 3, 4)  # of two objects, two each
 PAGE = ROOT / "docs" / "cost.md"
 BEGIN, END = "<!-- transformers: written by `make bench-full` -->", "<!-- end of transformers -->"
 MODELS = (
@@ -95,23 +95,32 @@ class Bench:
 
     def pull(self, gradient: bool = True, checkpoints: bool = True, keys: Any = None) -> None:
         """Read attention, and go back to the latent."""
-        capture = self.watching(keys or self.keys.ALL)
-        options = {"transformer_options": {}}
+        options, maps = {"transformer_options": {}}, []
         if self.device is META and self.reader.hears_override:
             options["transformer_options"][OVERRIDE] = counted_attention
-        options = capture.install(options, self.capture.EARLY_EXIT)
-        rows = self.host.pack("nodes.host.model.rows")
+        self.watch(options, maps, keys or self.keys.ALL)
         with ExitStack() as stack:
-            # Texts without numbers can't be compared.
-            stack.enter_context(patch.object(rows, "_is_text", lambda *_: True))
             latent = self.latent()
             if gradient:
                 self.prepare(stack, options, checkpoints)
                 latent.requires_grad_()
             self.evaluate(latent, options)
             if gradient:
-                ((_, maps),) = capture.layers()
                 torch.stack(maps).sum().backward()
+
+    def watch(self, options: dict, maps: list[Tensor], keys: Any) -> None:
+        """Let the words of two objects be read, and the model stop after the last layer."""
+        from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+
+        text = self.host.pack("nodes.host.model.readers.reader").TextRows(self.shape.rows)
+        ending = self.capture.EARLY_EXIT
+
+        def report(seen: Any) -> None:
+            maps.append(seen.maps(TOKENS, text, keys))
+
+        self.reader.install(options, self.read, report, ending.act)
+        kind = WrappersMP.APPLY_MODEL
+        add_wrapper_with_key(kind, ending.key, ending.wrapper, options, True)
 
     def prepare(self, stack: ExitStack, options: dict, checkpoints: bool) -> None:
         """Make a way back possible, as the pack does."""
@@ -149,20 +158,6 @@ class Bench:
         family = self.shape.family
         size = (family.channels, *((1,) if family.frames else ()), *family.size)
         return torch.ones(1, *size, device=self.device, dtype=torch.bfloat16)
-
-    def watching(self, keys: Any) -> Any:
-        """Return a capture of two objects' words."""
-        layout, grounding = (
-            self.host.pack(f"realcompo_core.{name}") for name in ("layout.model", "words.grounding")
-        )
-        box = layout.Box(0.1, 0.1, 0.5, 0.5)
-        objects = tuple(layout.LayoutObject(name, box) for name in ("cube", "ball"))
-        tied = grounding.Grounding(layout.Layout(objects), TOKENS)
-        text = self.host.pack("nodes.host.model.readers.reader").TextRows(self.shape.rows)
-        objects = tied.objects(*self.shape.family.size)
-        encoded = torch.empty(1, self.shape.rows, 1, device=self.device)
-        watched = self.capture.Watched(objects, text, tied, encoded)
-        return self.capture.Capture({ID: watched}, self.reader, self.read, self.latent(), keys)
 
 
 def built(shape: TrueShape, device: torch.device) -> Any:

@@ -73,8 +73,8 @@ class RealCompoAttentionCapture(Node):
             fix = "Connect the RealCompo Layout Conditioning node."
             raise InputError("conditioning", "a conditioning with a layout", "one without", fix)
         trace = Trace()
-        node = cls.define_schema().display_name
-        recorder = Recorder(groundings, downsample, Layers(layers), trace, node, Keys(keys))
+        name = cls.define_schema().display_name
+        recorder = Recorder(groundings, downsample, Layers(layers), trace, name, Keys(keys))
         return io.NodeOutput(recorder.attach(model), trace)
 
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ CHECKPOINT, GLIGEN, CONTROLNET, LORA, UNET_FILE = (
     f"realcompo_small_{name}.safetensors"
     for name in ("sd15_small", "gligen", "controlnet", "lora", "unet")
 )
-WIDTH = 64  # real ones are 320 wide, which would take most of the tests' time
+# Of U-Nets here; one of the real width would take most of the tests' time.
+WIDTH, REAL_WIDTH = 64, 320
 UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -70,12 +71,13 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of checkpoint: its file, its U-Net and its text encoders."""
+    """A kind of checkpoint: its file, its U-Net and its text encoders, and what goes with it."""
 
     checkpoint: str
     controlnet: str
     unet: dict[str, Any]
     encoders: tuple[Encoder, ...]
+    gligen: str = GLIGEN
 
 
 CLIP_L, CLIP_G = "sd1_clip_config.json", "clip_config_bigg.json"
@@ -115,7 +117,13 @@ SDXL = Family(  # with the depths of Segmind Vega, the smallest that ComfyUI kno
         Encoder("clip_g", CLIP_G, "conditioner.embedders.1.model.transformer."),
     ),
 )
-FAMILIES = (SD15, SD21, SDXL)
+WIDE = replace(  # for times: of narrow networks most of the time is not the network's
+    SD15,
+    checkpoint="realcompo_wide_sd15.safetensors",
+    gligen="realcompo_wide_gligen.safetensors",
+    unet=UNET | {"model_channels": REAL_WIDTH},
+)
+FAMILIES = (SD15, SD21, SDXL, WIDE)
 
 
 def random_weights(shapes: Mapping[str, torch.Size], seed: int) -> dict[str, Tensor]:
@@ -198,11 +206,11 @@ def checkpoint(seed: int, family: Family = SD15) -> dict[str, Tensor]:
     }
 
 
-def gligen(seed: int) -> dict[str, Tensor]:
+def gligen(seed: int, family: Family = SD15) -> dict[str, Tensor]:
     """Fusers for every transformer of the U-Net and a position network, in GLIGEN's key layout."""
     from comfy.gligen import GatedSelfAttentionDense, PositionNet
 
-    width = UNET["model_channels"]
+    width = family.unet["model_channels"]
     fuser = shapes_of(GatedSelfAttentionDense(width, TEXT_WIDTH, 8, width // 8))
     blocks = sorted(
         {name.split(".1.transformer_blocks")[0] for name in unet_weights(0) if ".attn2." in name}
@@ -268,7 +276,7 @@ def know_small_unets() -> None:
     from comfy import supported_models
 
     for family in list(supported_models.models):
-        if family.unet_config.get("model_channels") == 320:
+        if family.unet_config.get("model_channels") == REAL_WIDTH:
             config = {"unet_config": family.unet_config | {"model_channels": WIDTH}}
             supported_models.models.append(type(f"Small{family.__name__}", (family,), config))
 
@@ -300,12 +308,15 @@ def files(families: Sequence[Family] = ()) -> dict[str, Callable[[], dict[str, T
         f"diffusion_models/{UNET_FILE}": other_unet,
     }
     wanted = set(makers)
-    for family in (SD21, SDXL):
-        paths = f"checkpoints/{family.checkpoint}", f"controlnet/{family.controlnet}"
-        makers[paths[0]] = partial(checkpoint, family=family)
-        makers[paths[1]] = partial(controlnet, family=family)
+    for family in (SD21, SDXL, WIDE):
+        own = {f"checkpoints/{family.checkpoint}": checkpoint}
+        if family is WIDE:
+            own[f"gligen/{family.gligen}"] = gligen
+        else:
+            own[f"controlnet/{family.controlnet}"] = controlnet
+        makers |= {path: partial(make, family=family) for path, make in own.items()}
         if family in families:
-            wanted.update(paths)
+            wanted.update(own)
     seeded = enumerate(makers.items())
     return {path: partial(make, 10 * place) for place, (path, make) in seeded if path in wanted}
 

@@ -47,7 +47,7 @@ class Scene(Graph):
     ) -> None:
         super().__init__()
         loaded = self.add("CheckpointLoaderSimple", ckpt_name=family.checkpoint)
-        boxes = self.add("GLIGENLoader", gligen_name=GLIGEN)[0] if gligen else None
+        boxes = self.add("GLIGENLoader", gligen_name=family.gligen)[0] if gligen else None
         self.model, self.clip, self.vae = loaded[0], loaded[1], loaded[2]
         self.spatial_model: Link | None = None  # RealCompo's own default: the text branch's
         self.layout = self.add("RealCompoLayout", layout=layout)[0]

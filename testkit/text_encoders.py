@@ -60,6 +60,7 @@ KNOWN = {
     "klein": Family("flux", "KleinTokenizer", "klein_te"),
     "boogu": Family("boogu", "BooguTokenizer", "BooguTEModel"),
     "ideogram4": Family("ideogram4", "Ideogram4Qwen3VLTokenizer", "Ideogram4Qwen3VLTEModel"),
+    "longcat": Family("longcat_image", "LongCatImageTokenizer", "LongCatImageTEModel"),
 }
 FOLDER = Path(os.environ.get("COMFYUI_PATH", "")) / "comfy" / "text_encoders"
 NEWER = FOLDER / "bpe_tokenizer.py"

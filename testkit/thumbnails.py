@@ -29,6 +29,7 @@ BRANCHES = {
     "realcompo_chroma_look_flux_control": ("Chroma", "Flux.1 + ControlNet"),
     "realcompo_flow_look_sdxl_control": ("AuraFlow", "SDXL + ControlNet"),
     "realcompo_sdxl_regions": ("SDXL", "the same, by regions"),
+    "realcompo_demo_transformer": ("a small transformer", "the same, by regions"),
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from .lesson import ROOT, WEIGHTS, Base, Lesson, Stage, fit_autoencoder, initialise, renamed, zero
 
 # isort: split
+import comfy.model_management
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -239,6 +240,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Train the stages that were asked for, and write their weights."""
     args = arguments()
+    comfy.model_management.in_training = True  # newer ComfyUIs' fused kernels have no backward
     args.folder.mkdir(parents=True, exist_ok=True)
     words, autoencoder = Words(), fit_autoencoder()
     names = list(STAGES) if args.stage == "all" else [args.stage]

@@ -34,9 +34,9 @@ class RegionalSettings:
         step=0.05,
     )
     end: float = setting(
-        0.5,
-        "Where it ends, as a share of the sampler's steps. Higher holds objects in their regions "
-        "for longer; lower leaves more of the look to the model.",
+        1.0,
+        "Where it ends, as a share of the sampler's steps. Lower leaves the later steps, and with "
+        "them details and borders, to the model.",
         low=0,
         high=1,
         step=0.05,

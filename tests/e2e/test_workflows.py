@@ -57,7 +57,15 @@ FAMILIES = {
     "realcompo_sdxl_regions": SDXL,
     "realcompo_flow_look_sdxl_control": SDXL,
 }
-SAVED = {"realcompo_layout_guidance": 2}  # pictures; elsewhere one
+SAVED = {"realcompo_layout_guidance": 2, "realcompo_demo_transformer": 8}  # pictures; elsewhere one
+TRANSFORMERS = [
+    "realcompo_flux_control",
+    "realcompo_qwen_image_control",
+    "realcompo_z_image_regions",
+    "realcompo_sd35_depth",
+    "realcompo_chroma_look_flux_control",
+    "realcompo_flow_look_sdxl_control",
+]
 WORKFLOWS = [
     "realcompo_keypoints_sdxl",
     "realcompo_segmentation_sd21",
@@ -71,13 +79,9 @@ WORKFLOWS = [
     "realcompo_guider",
     "realcompo_ablation",
     "realcompo_sdxl_regions",
-    "realcompo_flux_control",
-    "realcompo_qwen_image_control",
-    "realcompo_z_image_regions",
-    "realcompo_sd35_depth",
-    "realcompo_chroma_look_flux_control",
-    "realcompo_flow_look_sdxl_control",
+    *TRANSFORMERS,
 ]
+WITHOUT_FILES = ["realcompo_demo_transformer"]
 
 
 def read(name: str) -> dict:
@@ -111,11 +115,12 @@ def with_stand_ins(prompt: dict, workflow: dict) -> dict:
     return changed
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", [*WORKFLOWS, *WITHOUT_FILES])
 async def test_the_workflow_runs(server: Server, definitions: dict, name: str) -> None:
     workflow = read(name)
     prompt = to_prompt(workflow, definitions, overrides(FAMILIES.get(name, SD15)))
-    prompt = with_stand_ins(prompt, workflow)
+    if name in TRANSFORMERS:
+        prompt = with_stand_ins(prompt, workflow)
     outputs = await server.run(prompt)
     images = [image for output in outputs.values() for image in output.get("images", [])]
     saved = [image for image in images if image["type"] == "output"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,21 @@ def test_what_is_made_for_the_unet_is_refused(host: Host, spatial: str, got: str
         host.run(graph, latent=graph.sample(Arm("", stock="spatial")))
 
 
+@pytest.mark.parametrize(("mode", "stock"), [("text only", "text"), ("spatial only", "spatial")])
+def test_one_sided_modes_equal_the_stock_sampler(host: Host, mode: str, stock: str) -> None:
+    """Its spatial branch is Regional Attention."""
+    graph = PromptGraph(prompts("development", 1)[0], 0, spatial="regional", base="transformer")
+    graph.base = replace(graph.base, sampling={**graph.base.sampling, "steps": 4})
+    ours, theirs, other = (
+        graph.sample(arm)
+        for arm in (Arm("", {"mode": mode}), Arm("", stock=stock), Arm("", {"mode": "fixed"}))
+    )
+    out = host.run(graph, ours=ours, theirs=theirs, other=other)
+    ours, theirs, other = (out[name]["samples"] for name in ("ours", "theirs", "other"))
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, other)
+
+
 def lesson(bias: float) -> tuple[Any, Any]:
     """The training's loss, and two pictures whose third word has a region."""
     from demo.training.data import Batch
@@ -73,7 +89,13 @@ def lesson(bias: float) -> tuple[Any, Any]:
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bf16 is normed without a fused kernel
 @torch.inference_mode(False)
-def test_a_training_step_teaches_the_picture_and_where_words_are_read(host: Host) -> None:
+def test_a_training_step_teaches_the_picture_and_where_words_are_read(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_management as management
+
+    # As the training does: newer ComfyUIs' fused kernels have no backward.
+    monkeypatch.setattr(management, "in_training", True, raising=False)
     from demo.training.transformer import transformer
 
     network = transformer()

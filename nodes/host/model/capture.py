@@ -38,7 +38,7 @@ def watch(conds: list[dict], latent: Size, side: int = 0) -> dict[UUID, Watched]
     for cond in grounded(conds):
         encoded = cond["model_conds"]["c_crossattn"].cond
         objects, text = _objects_of(cond, latent), _text_of(cond)
-        found[cond["uuid"]] = Watched(objects, text, cond[OPTION], encoded, side)
+        found[cond["uuid"]] = Watched(objects, text, encoded, cond[OPTION], side)
     return found
 
 
@@ -90,8 +90,7 @@ class Capture:
             watched = self.watched[part.uuid]
             tokens = list(chain.from_iterable(watched.objects.tokens))
             with self._naming(inside):
-                own = seen.of(part.rows, part.given)
-                maps = own.maps(tokens, watched.text, self.keys)
+                maps = seen.of(part.rows, part.given).maps(tokens, watched.text, self.keys)
             by_layer = self.pieces.setdefault(part.uuid, {})
             by_layer.setdefault(seen.layer.key, []).append(Piece(part, maps))
 
@@ -184,12 +183,11 @@ def _objects_of(cond: dict, latent: Size) -> Objects:
 
 
 def _text_of(cond: dict) -> TextRows:
-    rows = cond["model_conds"]["c_crossattn"].cond.shape[1]
-    encoded = cond.get("cross_attn")
+    rows, text = cond["model_conds"]["c_crossattn"].cond.shape[1], cond.get("cross_attn")
     # Anima makes rows of its own for these ids, in their order, and pads behind.
-    if encoded is None or "t5xxl_ids" in cond:
+    if text is None or "t5xxl_ids" in cond:
         return TextRows(rows)
-    return TextRows(rows, rows - encoded.shape[1])
+    return TextRows(rows, rows - text.shape[1])
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,11 @@ class RegionalAttention:
             return mask
         text = part.text
         image = slice(site.image, site.image + site.grid[0] * site.grid[1])
-        found = part.hearing.log_mask(site.grid, text.count - text.added, self.settings)
+        # HiDream's words have rows behind those of the text, too.
+        rows = max(text.count - text.added, 1 + max(part.hearing.tokens))
+        found = part.hearing.log_mask(site.grid, rows, self.settings)
         for start in site.texts:
-            columns = slice(start + text.added, start + text.count)
+            columns = slice(start + text.added, start + text.added + rows)
             _check(image.stop <= queries and columns.stop <= keys, queries, keys)
             mask[image, columns] = found
         return mask

@@ -149,7 +149,7 @@ def _storage(t: Tensor) -> int:
 
 def _separated(network: nn.Module, args: tuple, out: Any) -> Any:
     """A ControlNet's residuals; what stands there repeatedly does so still."""
-    if not isinstance(out, dict):
+    if not isinstance(out, dict) or any(type(part) not in (list, tuple) for part in out.values()):
         return out
     own: dict[int, Any] = {}
     separated = {}

@@ -23,13 +23,14 @@ class Watched:
     """What is read of one conditioning: its objects, with regions in latent cells of its area.
 
     ``text`` is how the network gets its text, ``encoded`` that text [1 or samples, rows, width].
-    ``side`` is its list among those that the host evaluates together.
+    ``grounding`` ties its words to its layout. ``side`` is its list among those that the host
+    evaluates together.
     """
 
     objects: Objects
     text: TextRows
-    grounding: Grounding
     encoded: Tensor
+    grounding: Grounding
     side: int = 0
 
     @property

@@ -14,12 +14,11 @@ from torch import Tensor
 from ....realcompo_core.errors import InputError, naming
 from ....realcompo_core.sampling.regional_attention import Hearing, RegionalSettings
 from ....realcompo_core.sampling.schedule import Schedule
-from ..model.capture import watch
+from ..model.capture import Watched, watch
 from ..model.compiling import uncompiled
 from ..model.readers.families import reader_of
 from ..model.readers.transformer import check_frames
 from ..model.regional_attention import Part, RegionalAttention
-from ..model.rows import Watched
 from .checks import check_layout
 
 KEY = "realcompo_regional"

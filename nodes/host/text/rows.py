@@ -25,7 +25,7 @@ ADAPTED = "t5xxl_ids"  # Anima's network makes a row of its own for each of T5's
 # HiDream's network puts these rows behind the text's, first the last layer's, then its own block's.
 LLAMA = "conditioning_llama3"
 
-Chunks = Sequence[Sequence[tuple]]  # of one encoder: (token, weight, word id)
+Chunks = Sequence[Sequence[tuple]]  # of one encoder: (token, weight, maybe a word id)
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,9 @@ def _embeddings(placed: Iterable[tuple[Tensor, Row]]) -> list[Piece]:
 
 
 def _words(chunks: Chunks) -> list[Numbered]:
-    """All tokens but start, end and padding, which have word id 0."""
+    """All tokens but start, end and padding, which have word id 0 where there are any ids."""
     tokens = enumerate(chain.from_iterable(chunks))
-    return [(number, token) for number, (token, _, word) in tokens if word]
+    return [(number, token[0]) for number, token in tokens if token[2:] != (0,)]
 
 
 def _shared(tokens: list[Numbered], others: list[Numbered]) -> int:

@@ -13,7 +13,7 @@ from .transformer import Spans, Transformer
 class AuraFlow(Transformer):
     """Reads registers, text and image, in double layers and then joined in single ones."""
 
-    gradient_memory = 3.0
+    gradient_memory = 1.3
 
     def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
         """Yield every layer's attention."""

@@ -25,7 +25,7 @@ class FluxBlocks(Transformer):
 class Flux(FluxBlocks):
     """Reads Flux.1, Flux.2 and Chroma: text, image, and reference latents behind."""
 
-    gradient_memory = 1.5  # the host reckons amply here
+    gradient_memory = 1.1  # the host reckons amply here
 
     def spans(self, keys: int, image: int, text: TextRows) -> Spans:
         """Return the text first."""

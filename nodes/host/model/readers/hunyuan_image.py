@@ -14,6 +14,8 @@ from .transformer import Spans
 class HunyuanImage(FluxBlocks):
     """Reads image and text; glyphs that are to be written have rows behind the text's."""
 
+    gradient_memory = 3.0
+
     def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
         """Yield every block; none of the video models, whose patches have a time."""
         if len(self.network.patch_size) == 2:

@@ -14,7 +14,7 @@ from .transformer import Spans, Transformer
 class Lumina(Transformer):
     """Reads text and image, each with the padding that Z-Image puts behind it."""
 
-    gradient_memory = 3.0
+    gradient_memory = 2.0
 
     def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
         """Yield every joint layer's attention."""

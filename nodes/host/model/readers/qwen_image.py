@@ -13,6 +13,8 @@ from .transformer import Spans, Transformer
 class QwenImage(Transformer):
     """Reads text, image, and reference latents behind."""
 
+    gradient_memory = 2.0
+
     def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
         """Yield every block's attention."""
         for number, block in enumerate(self.network.transformer_blocks):

@@ -15,6 +15,7 @@ class SD3(Transformer):
     """Reads text and image of every joint block; SD3.5's second attention is the image's own."""
 
     placing = PLACING
+    gradient_memory = 2.0
 
     def attention(self) -> Iterator[tuple[str, int, nn.Module, nn.Module]]:
         """Yield every joint block."""

@@ -53,9 +53,8 @@ class Transformer(Reader):
     A family says where its layers are, and where image and text lie among their tokens.
     """
 
-    # A pass keeps the inputs of all blocks up to the last that is read, the queries and keys of
-    # those that are, and two whole blocks. Reckoned so at 1024 pixels in bf16, from each family's
-    # width and depth; no pass of that size has been measured.
+    # Other families have what benchmarks.transformers counts at true size, and a tenth more for
+    # what kernels need for themselves. This is a guess, for those that were not counted.
     gradient_memory = 2.5
     checkpoints = True
     placing: Share = SECOND_QUARTER

@@ -126,15 +126,15 @@ class UNet(Reader):
 class CrossAttention(Seen):
     """One block's queries [rows, pixels, heads*d] and keys [rows, text tokens, heads*d].
 
-    ``mask`` is added to its logits [rows or 1, 1, pixels, text tokens]. ``trail`` follows them
-    through patches of other packs, if there are any. Of a prompt's rows of text a patch keeps one
-    in ``stride``.
+    ``trail`` follows them through patches of other packs, if there are any. Of a prompt's rows of
+    text a patch keeps one in ``stride``. ``mask`` is added to the logits
+    [rows or 1, 1, pixels, text tokens].
     """
 
     options: Mapping[str, Any]
-    mask: Tensor | None = None
     trail: Trail | None = None
     stride: int = 1
+    mask: Tensor | None = None
 
     def of(self, rows: Sequence[int], given: Given) -> Seen:
         """Return these rows, also where patches have moved them or left some tokens out."""
@@ -170,10 +170,11 @@ class CrossAttention(Seen):
         return joint_probabilities(q, k, tokens, self.mask)
 
     def _chosen(self, rows: Sequence[int], stride: int) -> Seen:
-        q, k, mask = chosen_rows(self.q, rows), chosen_rows(self.k, rows), self.mask
+        q, k = chosen_rows(self.q, rows), chosen_rows(self.k, rows)
+        mask = self.mask
         if mask is not None and len(mask) > 1:
             mask = chosen_rows(mask, rows)
-        return replace(self, q=q, k=k, mask=mask, stride=stride)
+        return replace(self, q=q, k=k, stride=stride, mask=mask)
 
     def _unlike(self, stock: tuple[int, int, int]) -> UnreadableError:
         rows, cells, tokens = stock
@@ -235,7 +236,7 @@ def _reporting(report: Callable[[Seen], None], layer: Layer, trail: Trail | None
     def see(q: Tensor, k: Tensor, options: dict) -> None:
         masks = options.get(MASKS)
         mask = masks and masks(q, q.shape[1], k.shape[1], options)
-        report(CrossAttention(layer, q, k, options, mask, trail))
+        report(CrossAttention(layer, q, k, options, trail, mask=mask))
 
     return see
 
