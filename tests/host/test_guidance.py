@@ -143,7 +143,7 @@ def test_the_moves_follow_the_finite_difference(host: Host) -> None:
             host.pack("nodes.host.sampling.layout_guidance").layout_guidance(None, "").objective
         )
         gradient = run.text.pull(latent, sigma, objective, gradient=True).gradient
-        step = 0.02 * latent.norm() * gradient / gradient.norm()
+        step = 0.01 * latent.norm() * gradient / gradient.norm()
         ahead, behind = (
             run.text.pull(latent + s * step, sigma, objective, gradient=False).losses
             for s in (1, -1)
