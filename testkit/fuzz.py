@@ -44,7 +44,8 @@ REFUSED = (
     "leaves the inpainting mask",
     "sampling type",
 )
-SCHEDULING, MASKING = "ModelSamplingContinuousEDM", "DifferentialDiffusion"
+SCHEDULING = ("ModelSamplingContinuousEDM", "ModelSamplingDiscrete")
+MASKING = "DifferentialDiffusion"
 WEIGHTED = [*FAMILIES, "sd1", "sd1", "sdxl", "sd2 v", FILES]
 
 
@@ -105,8 +106,9 @@ def _of_one_sampler(case: Case) -> Case:
     """
     if case.shared:
         return replace(case, spatial_patch="")
-    if SCHEDULING in (case.text_patch, case.spatial_patch):
-        return replace(case, shared=True, text_patch=SCHEDULING, spatial_patch="")
+    for patch in SCHEDULING:
+        if patch in (case.text_patch, case.spatial_patch):
+            return replace(case, shared=True, text_patch=patch, spatial_patch="")
     if case.text_patch == MASKING:
         return replace(case, masked=False)
     return case

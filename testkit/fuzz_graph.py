@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import tiny_transformers, tiny_unets
+from . import tiny_unets
 from .bare_scene import TRANSFORMERS, BareScene
 from .controls import apply
 from .graph import Links
@@ -20,7 +20,8 @@ from .scene import Scene
 from .stand_ins import patched
 
 FILES = "files"  # models of the host's own loaders, with a text encoder and GLIGEN
-CONTROLLED = (*tiny_unets.UNETS, "flux", "sd3")
+JOINT_CONTROLS = {"flux": "flux union", "sd3": "sd3 instantx"}
+CONTROLLED = (*tiny_unets.UNETS, *JOINT_CONTROLS)
 
 
 # ControlNets, each on a branch, with settings.
@@ -236,9 +237,12 @@ class Graph:
 
 
 @cache
-def _controlnet(name: str) -> Any:
-    kit: Any = tiny_transformers if name in TRANSFORMERS else tiny_unets
-    return kit.controlnet(name)
+def _controlnet(family: str) -> Any:
+    if family not in TRANSFORMERS:
+        return tiny_unets.controlnet(family)
+    from . import tiny_controls  # asks the host which families it knows
+
+    return tiny_controls.controlled(JOINT_CONTROLS[family], None)[1]
 
 
 def _with_control(conditioning: list, name: str) -> list:

@@ -72,7 +72,8 @@ def test_captured_attention_is_that_of_its_own_sampler(fresh: Host) -> None:
     latents = [scene.stock(model=watched[0], seed=seed)[0] for seed in (7, 8)]
     out = fresh.run(scene, first=latents[0], second=latents[1], maps=watched[1])
     runs = [out["maps"].of(out[name]["samples"]) for name in ("first", "second")]
-    assert runs[0] is not runs[1] and runs[1] is out["maps"]
+    assert runs[0] is not runs[1]
+    assert any(run is out["maps"] for run in runs)  # the host runs them in any order
     assert [len(run.steps) for run in runs] == [3, 3]
     found = [run.steps[-1].readings["model"][0].attention for run in runs]
     assert not torch.equal(*found)
