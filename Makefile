@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help host demo docs check-env style types lint check browser test test-e2e \
 	bench bench-full bench-planner bench-sepen quality search train-demo compbench fuzz
-# Processes of tests; logical: one for each core.
+# Processes of tests, each with one thread; logical: one for each core.
 WORKERS ?= logical
 PYTEST = -m pytest --numprocesses $(WORKERS)
 # By a link that names this checkout: the nodes' relative imports leave it, whatever its name.
@@ -38,7 +38,7 @@ browser: host  ## what the editor's tests need: Chromium and the newest frontend
 	@python3 testkit/provision.py browser
 
 test: check host browser  ## everything, on all cores
-	@.host/run $(PYTEST) --dist loadgroup tests/e2e tests/host
+	@OMP_NUM_THREADS=1 .host/run $(PYTEST) --dist loadgroup --durations 40 tests/e2e tests/host
 
 test-e2e: host browser  ## real servers and a real browser
 	@.host/run -m pytest tests/e2e

@@ -272,7 +272,7 @@ def test_a_model_computed_in_low_precision(host: Host) -> None:
 
 NO_VRAM, SOME = (
     0.1,
-    12e6,
+    1.6e6,
 )  # bytes of weights on the device: the host's own figure for --novram, and a quarter
 
 
