@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -24,3 +25,13 @@ def fresh(host: Host) -> Host:
     """The host with nothing cached: every node runs."""
     host.forget()
     return host
+
+
+@pytest.fixture(autouse=True)
+def forgotten_models() -> Iterator[None]:
+    """Models whose patchers a test has let go of: the host would search for leaks at each load."""
+    yield
+    management = sys.modules.get("comfy.model_management")
+    if management is not None:
+        loaded = management.current_loaded_models
+        loaded[:] = [model for model in loaded if model.real_model and not model.is_dead()]
